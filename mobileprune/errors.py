@@ -1,0 +1,66 @@
+"""Every exception of mobileprune and the exit code it carries.
+
+    MobilepruneError            1  something went wrong that the user can act on
+    ├── UsageError              2  an option or value is wrong (ConfigError collects several)
+    │   └── ConfigError         2
+    ├── DataError               1  a data set is missing, malformed or unsuitable
+    ├── CheckpointError         1  weights cannot be read or do not fit the model
+    ├── ArtifactError           1  an artifact is corrupt, altered or not an artifact
+    ├── ParityError             1  the exported file does not compute what the model computes
+    └── TargetUnavailableError  5  the target's runtime is not installed or cannot run here
+
+A finished audit that fails (exit 3) or is inconclusive (exit 4) is a result, not an exception:
+see :data:`mobileprune.audit.verdict.EXIT_CODES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class MobilepruneError(Exception):
+    """Base of all errors shown to the user as one line: what, rule, value, way out."""
+
+    exit_code = 1
+
+
+class UsageError(MobilepruneError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Several problems of one configuration, reported together."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class DataError(MobilepruneError):
+    pass
+
+
+class CheckpointError(MobilepruneError):
+    pass
+
+
+class ArtifactError(MobilepruneError):
+    pass
+
+
+class ParityError(MobilepruneError):
+    pass
+
+
+class TargetUnavailableError(MobilepruneError):
+    exit_code = 5
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+    """The error for a name that is in no registry, with the nearest one suggested."""
+    import difflib
+
+    listed = sorted(choices)
+    near = difflib.get_close_matches(name, listed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(listed)}")
