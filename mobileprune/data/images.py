@@ -1,0 +1,48 @@
+"""The plain value that every data set becomes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileprune.errors import DataError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: ``pixels`` (N, C, H, W) uint8, ``labels`` (N,) int64 in [0, len(classes))."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] not in (1, 3):
+            raise DataError(
+                f"{self.name}: images must be uint8 of shape (N, C, H, W) with 1 or 3 channels, "
+                f"got {self.pixels.dtype} {self.pixels.shape}"
+            )
+        if self.labels.shape != (len(self.pixels),):
+            raise DataError(f"{self.name}: {len(self.pixels)} images but labels of shape {self.labels.shape}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise DataError(
+                f"{self.name}: labels must lie in [0, {len(self.classes)}), "
+                f"got {self.labels.min()} to {self.labels.max()}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def sha256(self) -> str:
+        """Hash of pixels and labels; names what a result was measured on."""
+        hasher = hashlib.sha256(repr(self.pixels.shape).encode())
+        hasher.update(np.ascontiguousarray(self.pixels).data)
+        hasher.update(np.ascontiguousarray(self.labels).data)
+        return hasher.hexdigest()
