@@ -1,0 +1,135 @@
+"""Latency, load time, size and memory of an artifact, alone or against a baseline."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mobileprune.bench.load import LoadWatch
+from mobileprune.bench.machine import machine
+from mobileprune.bench.memory import Memory, peak_load_memory, probe_command
+from mobileprune.bench.size import Size, file_size
+from mobileprune.bench.timing import Comparison, Ratio, Timing, interleave, measure
+
+if TYPE_CHECKING:
+    from mobileprune.artifact import Artifact
+
+__all__ = [
+    "BenchResult",
+    "Comparison",
+    "Costs",
+    "Memory",
+    "Ratio",
+    "Size",
+    "Timing",
+    "bench",
+    "file_size",
+    "interleave",
+    "machine",
+    "measure",
+    "peak_load_memory",
+]
+
+LOADS = 7
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one artifact costs to run; latency is of one image."""
+
+    latency: Timing
+    load_ms: float
+    size: Size
+    memory: Memory
+
+    def to_dict(self) -> dict[str, Any]:
+        timing = asdict(self.latency)
+        runs = {name: timing.pop(name) for name in ("runs", "blocks")}
+        return {
+            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()},
+            **runs,
+            "load_ms": self.load_ms,
+            **asdict(self.size),
+            "peak_memory_bytes": self.memory.peak_bytes,
+            "added_memory_bytes": self.memory.added_bytes,
+            "memory_note": self.memory.note,
+        }
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """``speedup`` is baseline / artifact latency (> 1: the artifact is faster); None without a baseline."""
+
+    artifact: Costs
+    baseline: Costs | None
+    speedup: Ratio | None
+    num_threads: int
+    other_load_cores: float | None
+    valid: bool
+    note: str
+    machine: dict[str, str | int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, units in the names."""
+        baseline = self.baseline.to_dict() if self.baseline else None
+        return asdict(self) | {"artifact": self.artifact.to_dict(), "baseline": baseline}
+
+
+def bench(
+    artifact: Artifact,
+    baseline: Artifact | None = None,
+    *,
+    num_threads: int = 1,
+    warmup_runs: int = 10,
+    min_runs: int = 50,
+    min_secs: float = 0.5,
+) -> BenchResult:
+    """Measure ``artifact``, interleaved with ``baseline`` if given, on one seeded noise image (1, C, H, W)."""
+    from mobileprune.runtimes import open_runtime
+
+    def runner(one: Artifact) -> Any:
+        runtime = open_runtime(one, num_threads=num_threads)
+        x = np.random.default_rng(0).random((1, *one.manifest.input_shape), dtype=np.float32)
+        return lambda: runtime.predict(x)
+
+    artifacts = [artifact] if baseline is None else [artifact, baseline]
+    runners = [runner(one) for one in artifacts]
+    speedup: Ratio | None = None
+    if baseline is None:
+        watch = LoadWatch()
+        latencies = [measure(runners[0], warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)]
+        load, valid, note = watch.finish()
+    else:
+        both = interleave(runners[1], runners[0], warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)
+        latencies, speedup = [both.candidate, both.baseline], both.ratio
+        load, valid, note = both.other_load, both.valid, both.note
+    del runners
+    loads_ms = _load_ms(artifacts, num_threads)
+    costs = [
+        Costs(latency, load_ms, _size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
+        for one, latency, load_ms in zip(artifacts, latencies, loads_ms, strict=True)
+    ]
+    return BenchResult(costs[0], costs[1] if baseline else None, speedup, num_threads, load, valid, note, machine())
+
+
+def _load_ms(artifacts: list[Artifact], num_threads: int) -> list[float]:
+    """Median time of opening each artifact afresh, taken in turn; the libraries are imported already."""
+    from mobileprune.runtimes import open_runtime
+
+    times_ms: list[list[float]] = [[] for _ in artifacts]
+    for _ in range(LOADS):
+        for one, taken in zip(artifacts, times_ms, strict=True):
+            start = time.perf_counter()
+            open_runtime(one, num_threads=num_threads)
+            taken.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(taken) for taken in times_ms]
+
+
+def _size(artifact: Artifact) -> Size:
+    counts = artifact.manifest.sparsity
+    total = int(counts["all_total"])
+    return file_size(artifact.model_path, nonzeros=total - int(counts["all_zeros"]), weights=total)
