@@ -66,8 +66,8 @@ def split(images: Images, *, seed: int, members: int | None = None, canaries: fl
     Exact duplicates are dropped first: an image that is both member and held-out has no membership.
     """
     rng = numpy_rng(seed, "splits")
-    _, unique = np.unique(images.pixels.reshape(len(images.pixels), -1), axis=0, return_index=True)
-    pool = rng.permutation(np.sort(unique)).astype(np.int64)
+    first = {image.tobytes(): i for i, image in reversed(list(enumerate(images.pixels)))}
+    pool = rng.permutation(np.array(sorted(first.values()), dtype=np.int64))
     wanted = default_members(len(pool)) if members is None else members
     if wanted < MIN_PAIRS or 2 * wanted + 2 > len(pool):
         raise DataError(

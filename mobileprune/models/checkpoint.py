@@ -1,0 +1,58 @@
+"""Weights on disk: safetensors, or a ``.pt`` state dict read with ``weights_only=True``. Never pickle."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from mobileprune.errors import CheckpointError
+from mobileprune.files import atomic_file
+
+Weights = dict[str, Tensor]
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
+
+
+def read_weights(path: Path) -> Weights:
+    """The tensors of a ``.safetensors`` or ``.pt``/``.pth`` file; CheckpointError says what is wrong."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        if path.suffix == ".safetensors":
+            weights = safetensors.torch.load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than weights; save it with torch.save(model.state_dict(), ...)"
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: corrupt or not a checkpoint ({_first_line(error)})") from error
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
+        weights = weights["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise CheckpointError(f"{path}: must hold a state dict of tensors; save model.state_dict()")
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinity; train again or repair it")
+    return weights
+
+
+def load_into(model: nn.Module, path: Path) -> nn.Module:
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+    return model.eval()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

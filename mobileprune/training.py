@@ -1,0 +1,176 @@
+"""The one training loop. Objectives and constraints plug in as hooks; a checkpoint makes it resumable.
+
+Every epoch draws its order from its own random stream, so a run that was killed and resumed ends with
+the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mobileprune.errors import MobilepruneError
+from mobileprune.files import atomic_file
+from mobileprune.seeding import torch_rng
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total) after every epoch."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """``x`` (N, C, H, W) float32, normalised; ``y`` (N,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Hook:
+    """What a method adds to the loop; every part is optional."""
+
+    def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
+        """Before the step on the batch (x, y): for an adversary that learns first."""
+
+    def penalty(self, model: nn.Module, logits: Tensor, y: Tensor) -> Tensor | None:
+        """A scalar added to the cross-entropy."""
+        return None
+
+    def after_step(self, model: nn.Module) -> None:
+        """After the optimiser's step: for projections such as a frozen mask."""
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        """``epoch`` counts from 0."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that resuming needs; scalars as 0-d tensors."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of :meth:`state`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam with a cosine schedule from ``lr`` to 0."""
+
+    epochs: int
+    lr: float = 1e-3
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the loop saves itself, at most every ``every_secs`` seconds of wall time (0: every epoch)."""
+
+    path: Path
+    every_secs: float = 5.0
+
+
+def fit(
+    model: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    *,
+    seed: int,
+    what: str = "training",
+    hooks: Sequence[Hook] = (),
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Minimise cross-entropy plus the hooks' penalties in place; returns the model in eval mode.
+
+    Raises MobilepruneError when the loss is not finite.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    start = _restore(checkpoint, model, optimizer, hooks) if checkpoint else 0
+    saved = time.monotonic()
+    model.train()
+    for epoch in range(start, recipe.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs))
+        rng = torch_rng(seed, what, epoch)
+        order = torch.randperm(len(examples), generator=rng)
+        total = torch.zeros(())
+        for batch in order.split(recipe.batch_size):
+            if len(batch) == 1 and len(examples) > 1:
+                continue  # batch normalisation has no variance over one example
+            x, y = examples.x[batch], examples.y[batch]
+            for hook in hooks:
+                hook.before_step(model, x, y, rng)
+            logits = model(x)
+            loss = functional.cross_entropy(logits, y)
+            for hook in hooks:
+                penalty = hook.penalty(model, logits, y)
+                if penalty is not None:
+                    loss = loss + penalty
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            for hook in hooks:
+                hook.after_step(model)
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise MobilepruneError(f"{what}: the loss became {total.item()} in epoch {epoch + 1}; lower the learning rate")
+        for hook in hooks:
+            hook.after_epoch(model, epoch)
+        if checkpoint and time.monotonic() - saved >= checkpoint.every_secs:
+            _save(checkpoint, model, optimizer, hooks, epoch + 1)
+            saved = time.monotonic()
+        if progress:
+            progress(what, epoch + 1, recipe.epochs)
+    return model.eval()
+
+
+def _save(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], done: int
+) -> None:
+    tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    for index, hook in enumerate(hooks):
+        tensors |= {f"hook{index}/{key}": value for key, value in hook.state().items()}
+    with atomic_file(checkpoint.path) as temporary:
+        clones = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
+        safetensors.torch.save_file(clones, temporary, metadata={"epochs_done": json.dumps(done)})
+
+
+def _restore(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
+) -> int:
+    if not checkpoint.path.exists():
+        return 0
+    tensors = safetensors.torch.load_file(checkpoint.path)
+    with safetensors.safe_open(checkpoint.path, framework="pt") as file:
+        done = int(json.loads(file.metadata()["epochs_done"]))
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+    model.load_state_dict(part("model/"))
+    saved = optimizer.state_dict()
+    saved["state"] = {i: part(f"optimizer/{i}/") for i in range(len(list(model.parameters())))}
+    saved["state"] = {i: state for i, state in saved["state"].items() if state}
+    optimizer.load_state_dict(saved)
+    for index, hook in enumerate(hooks):
+        hook.restore(part(f"hook{index}/"))
+    return done
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
+    """Logits (N, K) float32 in eval mode."""
+    model.eval()
+    return torch.cat([model(part) for part in x.split(batch_size)])
