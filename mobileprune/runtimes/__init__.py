@@ -1,0 +1,40 @@
+"""Runtimes by target name: ``RUNTIMES``. ``open_runtime`` is the only way to run an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mobileprune.artifact import Artifact
+from mobileprune.errors import ArtifactError
+from mobileprune.runtimes.base import Runtime, RuntimeOptions, Session
+
+
+def _onnxruntime(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.onnxruntime import open_session
+
+    return open_session(path, options)
+
+
+def _torchscript_lite(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.torchscript_lite import open_session
+
+    return open_session(path, options)
+
+
+RUNTIMES: dict[str, Callable[[Path, RuntimeOptions], Session]] = {
+    "onnx": _onnxruntime,
+    "torchscript-lite": _torchscript_lite,
+}
+
+
+def open_runtime(artifact: Artifact, num_threads: int = 1) -> Runtime:
+    """Load the artifact's file; ArtifactError if it is corrupt, unsafe or does not fit its manifest."""
+    manifest = artifact.manifest
+    if manifest.target not in RUNTIMES:
+        raise ArtifactError(f"{artifact.path}: target {manifest.target!r} has no runtime; known: {', '.join(RUNTIMES)}")
+    session = RUNTIMES[manifest.target](artifact.model_path, RuntimeOptions(num_threads, manifest.input_name))
+    return Runtime(session, manifest)
+
+
+__all__ = ["RUNTIMES", "Runtime", "RuntimeOptions", "open_runtime"]

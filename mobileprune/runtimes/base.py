@@ -1,0 +1,46 @@
+"""What every runtime shares: preprocessing as the app would do it, batching, and checks of what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileprune.artifact import Manifest
+from mobileprune.errors import ArtifactError, UsageError
+
+Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Normalised input (N, C, H, W) float32 -> logits (N, K) float32."""
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    num_threads: int
+    input_name: str
+
+
+class Runtime:
+    """An exported file ready to answer queries; nothing of the training side can be reached through it."""
+
+    def __init__(self, session: Session, manifest: Manifest) -> None:
+        self._session, self._manifest = session, manifest
+        self._mean = np.asarray(manifest.mean, np.float32)[:, None, None]
+        self._std = np.asarray(manifest.std, np.float32)[:, None, None]
+
+    def predict(self, pixels: NDArray[np.float32], batch_size: int = 256) -> NDArray[np.float32]:
+        """Pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K) float32."""
+        expected = self._manifest.input_shape
+        if pixels.ndim != 4 or pixels.shape[1:] != expected:
+            raise UsageError(f"input of shape {pixels.shape} does not fit this model: it takes (N, {expected})")
+        if not len(pixels):
+            return np.zeros((0, self._manifest.num_classes), np.float32)
+        x = pixels if self._manifest.preprocessing_baked else (pixels - self._mean) / self._std
+        logits = np.concatenate([self._session(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+        if logits.shape != (len(pixels), self._manifest.num_classes):
+            raise ArtifactError(
+                f"the model returned outputs of shape {logits.shape}, its manifest says "
+                f"{(len(pixels), self._manifest.num_classes)}; export again"
+            )
+        return logits
