@@ -1,0 +1,170 @@
+"""Configuration: one frozen dataclass per step, TOML in and out, every problem reported at once.
+
+A field's metadata is all that the command line needs to offer it: help text, choices and valid range.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from mobileprune.errors import ConfigError
+
+PRUNE_SCOPES = ("layer", "global")
+KEEP_DENSE = ("none", "first", "last", "first-last")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field with its rule: one of ``choices``, or low <= value <= high, or value < below."""
+    rule = {"help": help, "choices": choices, "low": low, "high": high, "below": below}
+    return field(default=default, metadata=rule)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    dataset: str = option("digits", "digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH")
+    data_dir: str | None = option(None, "where a named data set lies or is downloaded to")
+    members: int | None = option(None, "training images, and as many held-out ones", low=1)
+    canaries: float = option(0.1, "share of members and held-out images with a wrong label", low=0.0, high=0.5)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    model: str = option("lenet5", "lenet5, or your own as package.module:function")
+    checkpoint: str | None = option(None, "start from these weights (.safetensors or .pt state dict), do not train")
+    epochs: int = option(100, "epochs of dense training", low=1)
+    lr: float = option(1e-3, "Adam's learning rate", low=1e-8, high=10)
+    batch_size: int = option(64, "images a step", low=2)
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    method: str = option("mia", "mia (MIA-Pruning, arXiv 2008.13578) or magnitude")
+    sparsity: float = option(0.9, "share of zeros among the prunable weights, in [0, 1)", low=0.0, below=1.0)
+    scope: str = option("layer", "same sparsity in each layer, or one global budget", choices=PRUNE_SCOPES)
+    keep_dense: str = option("none", "layers left unpruned", choices=KEEP_DENSE)
+    lam: float = option(0.0, "lambda, weight of the min-max gain; 0 is no game", low=0.0, high=1000.0)
+    admm_epochs: int = option(30, "epochs of ADMM (method mia)", low=1)
+    retrain_epochs: int = option(60, "epochs of masked retraining", low=1)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    target: str = option("onnx", "onnx or torchscript-lite")
+    opset: int = option(18, "ONNX opset", low=1)
+    bytecode_version: int | None = option(None, "TorchScript-lite bytecode: 4, 5, 7 or 8", low=1)
+    bake_preprocessing: bool = option(False, "put (x - mean) / std into the graph")
+    atol: float = option(1e-4, "largest difference allowed between exported file and PyTorch model", low=0.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    seed: int = option(0, "the seed of every random draw", low=0)
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise ConfigError(problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "train": TrainConfig,
+    "prune": PruneConfig,
+    "export": ExportConfig,
+}
+
+
+def value_type(owner: type[Any], item: Field[Any]) -> type[Any]:
+    """The scalar type of a field: ``int`` for ``int | None``."""
+    hint = get_type_hints(owner)[item.name]
+    return next(t for t in get_args(hint) if t is not type(None)) if isinstance(hint, UnionType) else hint
+
+
+def flag(name: str) -> str:
+    return {"lam": "--lambda"}.get(name, "--" + name.replace("_", "-"))
+
+
+def _problems(config: Config) -> Iterator[str]:
+    places = [(config, f) for f in fields(config) if f.name not in SECTIONS]
+    places += [(getattr(config, s), f) for s in SECTIONS for f in fields(getattr(config, s))]
+    for owner, item in places:
+        value, kind, rule = getattr(owner, item.name), value_type(type(owner), item), item.metadata
+        if value is None and item.default is None:
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            yield f"{flag(item.name)}: {value!r} is not a {kind.__name__}"
+        elif rule["choices"] and value not in rule["choices"]:
+            yield f"{flag(item.name)} {value!r}: choose from {', '.join(rule['choices'])}"
+        elif rule["low"] is not None and not value >= rule["low"]:  # `not >=` also catches NaN
+            yield f"{flag(item.name)} {value}: must be {_range(rule)}"
+        elif (rule["high"] is not None and value > rule["high"]) or (rule["below"] is not None and value >= rule["below"]):
+            yield f"{flag(item.name)} {value}: must be {_range(rule)}"
+
+
+def _range(rule: Mapping[str, Any]) -> str:
+    if rule["below"] is not None:
+        return f"in [{rule['low']:g}, {rule['below']:g})"
+    return f"in [{rule['low']:g}, {rule['high']:g}]" if rule["high"] is not None else f"at least {rule['low']:g}"
+
+
+def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
+    """``base`` (the defaults) with the nested ``values`` laid over it; ConfigError lists all problems."""
+    base = base or Config()
+    problems: list[str] = []
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "seed":
+            changes[name] = value
+        elif name not in SECTIONS or not isinstance(value, Mapping):
+            problems.append(f"unknown section [{name}]: choose from seed, {', '.join(SECTIONS)}")
+        else:
+            known = {f.name for f in fields(SECTIONS[name])}
+            problems += [f"[{name}] has no {key!r}: choose from {', '.join(sorted(known))}" for key in value.keys() - known]
+            changes[name] = replace(getattr(base, name), **{key: v for key, v in value.items() if key in known})
+    if problems:
+        raise ConfigError(problems)
+    return replace(base, **changes)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"--config {path}: {error}"]) from error
+
+
+def to_toml(config: Config) -> str:
+    """The inverse of :func:`read_toml`; options that are not set are left out."""
+    lines = [f"seed = {config.seed}"]
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"]
+        values = asdict(getattr(config, section))
+        # A JSON scalar is a TOML scalar of the same meaning.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def default_of(item: Field[Any]) -> Any:
+    return None if item.default is MISSING else item.default

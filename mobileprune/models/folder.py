@@ -1,0 +1,68 @@
+"""ModelFolder: weights and all that is needed to use them again: ``weights.safetensors`` and ``model.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mobileprune.errors import CheckpointError
+from mobileprune.files import sha256, write_json
+from mobileprune.models import build
+from mobileprune.models.checkpoint import Weights, load_into, save_weights
+
+FORMAT = "mobileprune-model/1"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """``config`` is the part of the configuration that made the weights, without any path of this machine."""
+
+    model: str
+    num_classes: int
+    input_shape: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+    labels: list[str]
+    split_sha256: str
+    config: dict[str, Any]
+    sparsity: dict[str, Any]
+    prunable: list[str]
+    dense_key: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    path: Path
+    info: ModelInfo
+    weights_sha256: str
+
+    @classmethod
+    def write(cls, path: Path, info: ModelInfo, weights: Weights) -> None:
+        save_weights(weights, path / WEIGHTS)
+        record = {"format": FORMAT, "weights_sha256": sha256(path / WEIGHTS), **asdict(info)}
+        write_json(path / "model.json", record)
+
+    @classmethod
+    def load(cls, path: Path) -> ModelFolder:
+        try:
+            record = json.loads((path / "model.json").read_text(encoding="utf-8"))
+            if record.pop("format") != FORMAT:
+                raise ValueError("unknown format")
+            expected = record.pop("weights_sha256")
+            record["input_shape"] = tuple(record["input_shape"])
+            info = ModelInfo(**record)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{path} is not a model folder of `mobileprune train` or `prune` ({error})") from error
+        if not (path / WEIGHTS).is_file() or sha256(path / WEIGHTS) != expected:
+            raise CheckpointError(f"{path / WEIGHTS}: missing, or its sha256 is not the one in model.json; make it again")
+        return cls(path, info, expected)
+
+    def restore(self) -> nn.Module:
+        info = self.info
+        model = build(info.model, num_classes=info.num_classes, input_shape=info.input_shape, seed=0)
+        return load_into(model, self.path / WEIGHTS)
