@@ -1,0 +1,25 @@
+# `make demo` and `make test` need only python3 (3.11 or later) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := out/demo
+
+.PHONY: demo test lint clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed  ## prune, export, benchmark and re-attack on the embedded data
+	$(BIN)/mobileprune export --sparsity 0.9 --target onnx -o $(DEMO) --force
+
+test: .venv/installed lint  ## linters, types and tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,149 @@
+"""What an attacker gets at a low false-positive rate: TPR, PPV, and the paired difference of TPRs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileprune.audit.auc import same_ranking
+from mobileprune.audit.intervals import (
+    Estimate,
+    Floats,
+    checked_scores,
+    clopper_pearson,
+    not_resolvable,
+    unanimous_bounds,
+)
+from mobileprune.errors import DataError, UsageError
+
+RESAMPLES = 2000
+CHUNK = 2_000_000
+
+
+def _allowed(nonmembers: int, fpr: float) -> int:
+    """The false positives that keep the empirical FPR <= fpr (0.29 * 100 must give 29)."""
+    if not 0 < fpr < 1:
+        raise UsageError(f"fpr must lie between 0 and 1, got {fpr}")
+    return math.floor(fpr * nonmembers + 1e-9)
+
+
+def threshold_at_fpr(nonmembers: Floats, fpr: float) -> float:
+    """The smallest score t with #{nonmembers > t} / N <= fpr; a score above t, strictly, is called a member."""
+    kth = len(nonmembers) - 1 - _allowed(len(nonmembers), fpr)
+    return float(np.partition(nonmembers, kth)[kth])
+
+
+def _why_not(members: int, nonmembers: int, fpr: float) -> str | None:
+    if members == 0:
+        return "there are no members"
+    if _allowed(nonmembers, fpr) < 1:
+        return f"an FPR of {fpr:g} needs at least {math.ceil(1 / fpr - 1e-9)} non-members, there are {nonmembers}"
+    return None
+
+
+def tpr_at_fpr(
+    members: NDArray[np.float64], nonmembers: NDArray[np.float64], *, fpr: float, confidence: float = 0.95
+) -> Estimate:
+    """TPR at the smallest threshold with empirical FPR <= fpr; Clopper-Pearson given that threshold.
+
+    Not resolvable with fewer than 1 / fpr non-members.
+    """
+    members, nonmembers = checked_scores(members, nonmembers)
+    method = "Clopper-Pearson"
+    if reason := _why_not(len(members), len(nonmembers), fpr):
+        return not_resolvable(reason, confidence=confidence, method=method)
+    hits = int((members > threshold_at_fpr(nonmembers, fpr)).sum())
+    low, high = clopper_pearson(hits, len(members), confidence=confidence)
+    return Estimate(hits / len(members), low, high, confidence, method)
+
+
+def ppv(
+    members: NDArray[np.float64],
+    nonmembers: NDArray[np.float64],
+    *,
+    prior: float,
+    fpr: float = 0.01,
+    confidence: float = 0.95,
+) -> Estimate:
+    """prior TPR / (prior TPR + (1 - prior) FPR) at the threshold for ``fpr`` (arXiv 2005.10881).
+
+    Bounds from Clopper-Pearson intervals of TPR and FPR, each at 1 - (1 - confidence) / 2.
+    """
+    if not 0 < prior < 1:
+        raise UsageError(f"prior must lie between 0 and 1, got {prior}")
+    members, nonmembers = checked_scores(members, nonmembers)
+    method = "Clopper-Pearson of TPR and FPR"
+    if reason := _why_not(len(members), len(nonmembers), fpr):
+        return not_resolvable(reason, confidence=confidence, method=method)
+    threshold = threshold_at_fpr(nonmembers, fpr)
+    found, false = int((members > threshold).sum()), int((nonmembers > threshold).sum())
+    if found + false == 0:
+        return not_resolvable("no example lies above the threshold", confidence=confidence, method=method)
+    each = 1 - (1 - confidence) / 2
+    tpr_low, tpr_high = clopper_pearson(found, len(members), confidence=each)
+    fpr_low, fpr_high = clopper_pearson(false, len(nonmembers), confidence=each)
+
+    def value(true_rate: float, false_rate: float) -> float:
+        return prior * true_rate / (prior * true_rate + (1 - prior) * false_rate)
+
+    return Estimate(
+        value(found / len(members), false / len(nonmembers)),
+        value(tpr_low, fpr_high),
+        value(tpr_high, fpr_low),
+        confidence,
+        method,
+    )
+
+
+def paired_tpr_difference(
+    members_a: NDArray[np.float64],
+    nonmembers_a: NDArray[np.float64],
+    members_b: NDArray[np.float64],
+    nonmembers_b: NDArray[np.float64],
+    *,
+    fpr: float = 0.01,
+    alpha: float = 0.05,
+    alpha_low: float | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """TPR(a) - TPR(b) at ``fpr`` on the same examples: ``high`` one-sided at alpha, ``low`` at alpha_low.
+
+    Paired percentile bootstrap, 2000 resamples of members and of non-members, thresholds estimated anew
+    in each. The same ranking gives exactly 0 with zero width; where all resamples agree although the
+    rankings differ, the bounds are those of min(M, N) examples that all agree.
+    """
+    members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(
+        members_a, nonmembers_a, members_b, nonmembers_b
+    )
+    if members_a.shape != members_b.shape or nonmembers_a.shape != nonmembers_b.shape:
+        raise DataError("a paired comparison needs scores of the same examples in both models")
+    m, n = len(members_a), len(nonmembers_a)
+    alpha_low = alpha if alpha_low is None else alpha_low
+    confidence, method = 1 - alpha - alpha_low, f"paired bootstrap, {RESAMPLES} resamples"
+    if reason := _why_not(m, n, fpr):
+        return not_resolvable(reason, confidence=confidence, method=method)
+    if same_ranking(np.concatenate([members_a, nonmembers_a]), np.concatenate([members_b, nonmembers_b])):
+        return Estimate(0.0, 0.0, 0.0, confidence, method, "both models rank all examples alike")
+    kth = n - 1 - _allowed(n, fpr)
+
+    def rates(members: Floats, nonmembers: Floats) -> Floats:
+        thresholds = np.partition(nonmembers, kth, axis=-1)[..., kth, None]
+        return np.asarray((members > thresholds).mean(axis=-1))
+
+    value = float(rates(members_a, nonmembers_a) - rates(members_b, nonmembers_b))
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK // (m + n))
+    draws = []
+    for start in range(0, RESAMPLES, rows):
+        count = min(rows, RESAMPLES - start)
+        i, j = rng.integers(m, size=(count, m)), rng.integers(n, size=(count, n))
+        draws.append(rates(members_a[i], nonmembers_a[j]) - rates(members_b[i], nonmembers_b[j]))
+    drawn = np.concatenate(draws)
+    if np.ptp(drawn) == 0.0:
+        low, high = unanimous_bounds(value, min(m, n), alpha_low=alpha_low, alpha=alpha)
+    else:
+        low = min(value, float(np.quantile(drawn, alpha_low, method="lower")))
+        high = max(value, float(np.quantile(drawn, 1 - alpha, method="higher")))
+    return Estimate(value, low, high, confidence, method)
