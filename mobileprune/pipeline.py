@@ -31,10 +31,10 @@ from mobileprune.export import ExportOptions, target
 from mobileprune.export.parity import parity
 from mobileprune.files import sha256
 from mobileprune.models.checkpoint import load_into, read_weights
-from mobileprune.models.folder import ModelFolder, ModelInfo
+from mobileprune.models.folder import WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pruning import PruneRecipe, PruneTask, method, prune
 from mobileprune.pruning.masks import Scope, prunable
-from mobileprune.runs import RunStore, StepResult, tool_versions
+from mobileprune.runs import RunStore, tool_versions
 from mobileprune.runtimes import open_runtime
 from mobileprune.training import Checkpoint, Examples, Progress, Recipe, fit, predict
 
@@ -181,7 +181,7 @@ def prune_model(dense: ModelFolder, config: Config, context: Context) -> ModelFo
             config=made_from,
             sparsity=sparsity(model, list(masks)),
             prunable=list(masks),
-            dense_key=dense.weights_sha256,
+            dense_weights_sha256=dense.weights_sha256,
         )
         ModelFolder.write(folder, pruned, model.state_dict())
 
@@ -195,6 +195,26 @@ def prune_model(dense: ModelFolder, config: Config, context: Context) -> ModelFo
         "num_threads": context.num_threads,
     }
     return ModelFolder.load(context.store.step("prune", inputs, compute).path)
+
+
+def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
+    """Copy a model folder of the user's into the run store, so that a later audit finds it by its hash."""
+
+    def compute(copy: Path, partial: Path) -> None:
+        ModelFolder.write(copy, folder.info, read_weights(folder.path / WEIGHTS))
+
+    inputs = {"weights": folder.weights_sha256, "info": asdict(folder.info)}
+    return ModelFolder.load(context.store.step("adopt", inputs, compute).path)
+
+
+def find_model(store: RunStore, weights_sha256: str | None) -> ModelFolder | None:
+    """The model folder in the store that holds these weights."""
+    for record in sorted(store.root.glob("*/*/model.json")):
+        if record.parent.parent.name in ("train", "prune", "adopt"):
+            folder = ModelFolder.load(record.parent)
+            if folder.weights_sha256 == weights_sha256:
+                return folder
+    return None
 
 
 def sparsity(model: torch.nn.Module, names: list[str]) -> dict[str, Any]:
@@ -217,7 +237,7 @@ def sparsity(model: torch.nn.Module, names: list[str]) -> dict[str, Any]:
     }
 
 
-def export_model(folder: ModelFolder, config: Config, context: Context) -> tuple[Artifact, StepResult]:
+def export_model(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     """Convert and export into the run store; parity on the held-out and member images is checked before."""
     torch.set_num_threads(context.num_threads)
     chosen, splits, info = target(config.export.target), splits_of(config), folder.info
@@ -249,8 +269,9 @@ def export_model(folder: ModelFolder, config: Config, context: Context) -> tuple
                     "train": info.config["train"],
                     "prune": info.config.get("prune"),
                     "seed": info.config["seed"],
+                    "export": asdict(config.export),
                     "weights_sha256": folder.weights_sha256,
-                    "source_key": folder.path.name,
+                    "dense_weights_sha256": info.dense_weights_sha256,
                     "versions": tool_versions(),
                 },
                 created=_now(),
@@ -263,12 +284,11 @@ def export_model(folder: ModelFolder, config: Config, context: Context) -> tuple
     inputs = {
         "weights": folder.weights_sha256,
         "info": asdict(info),
-        "source_key": folder.path.name,
         "export": asdict(config.export),
         "split": splits.sha256(),
     }
     step = context.store.step("export", inputs, compute)
-    return Artifact.load(step.path / "artifact"), step
+    return Artifact.load(step.path / "artifact")
 
 
 def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: float) -> dict[str, Any]:

@@ -90,10 +90,3 @@ class RunStore:
         except MobilepruneError:
             if not path.is_dir():  # another process finished the same step first: its result is as good
                 raise
-
-    def find(self, name: str, key: str) -> Path | None:
-        """The finished result called ``key``, if this store has it. ``key`` may come from an untrusted manifest."""
-        if len(key) != KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
-            return None
-        path = self.root / name / key
-        return path if path.is_dir() else None

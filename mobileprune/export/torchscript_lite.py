@@ -1,4 +1,4 @@
-"""TorchScript-lite: trace, freeze, save for the lite interpreter, and strip the debug records.
+"""TorchScript-lite: trace, freeze, save for the lite interpreter, and strip source text and debug records.
 
 Deprecated upstream in favour of ExecuTorch; :data:`DEPRECATION` is what the command line says, once.
 """
@@ -40,12 +40,12 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 
 def strip(source: Path, path: Path) -> None:
-    """Copy the archive without its ``.debug_pkl`` records: they hold source text and file paths."""
+    """Copy the archive without ``code/``: source text and file paths, which the lite interpreter does not read."""
     reader = torch._C.PyTorchFileReader(str(source))
     buffer = io.BytesIO()  # a file name would become the archive's root folder, temporary path included
     writer = torch._C.PyTorchFileWriter(buffer)
     for name in reader.get_all_records():
-        if not name.endswith(".debug_pkl") and name not in _WRITTEN_BY_TORCH:
+        if not name.startswith("code/") and name not in _WRITTEN_BY_TORCH:
             record = reader.get_record(name)
             writer.write_record(name, record, len(record))
     writer.write_end_of_file()

@@ -32,7 +32,7 @@ class ModelInfo:
     config: dict[str, Any]
     sparsity: dict[str, Any]
     prunable: list[str]
-    dense_key: str | None = None
+    dense_weights_sha256: str | None = None
 
 
 @dataclass(frozen=True)

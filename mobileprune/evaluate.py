@@ -1,0 +1,188 @@
+"""Joins an artifact with the data of its lineage and asks it, its source and the dense baseline the same questions.
+
+What is attacked is the exported file through its runtime; the source is asked through PyTorch only to have
+something to hold the file against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from mobileprune.artifact import Artifact
+from mobileprune.attacks import Outputs
+from mobileprune.audit.compare import Group, Measurement, measure
+from mobileprune.audit.verdict import Policy, Verdict, judge
+from mobileprune.config import Config, DataConfig, ExportConfig
+from mobileprune.data.splits import Splits
+from mobileprune.errors import DataError
+from mobileprune.models.folder import ModelFolder
+from mobileprune.pipeline import Context, export_model, find_model, pixels, source_logits, splits_of
+from mobileprune.runtimes import open_runtime
+
+Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file)."""
+
+    name: str
+    outputs: Outputs
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class SubjectResult:
+    name: str
+    accuracy: dict[str, float]
+    measurements: dict[Group, dict[str, Measurement]]
+
+    def to_dict(self) -> dict[str, Any]:
+        measured = {g: {a: m.to_dict() for a, m in by_attack.items()} for g, by_attack in self.measurements.items()}
+        return {"accuracy": self.accuracy, "measurements": measured}
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Every attack on every subject there is; ``notes`` say which are missing and why."""
+
+    artifact: Artifact
+    data: dict[str, Any]
+    subjects: dict[str, SubjectResult]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "artifact_sha256": self.artifact.manifest.sha256,
+            "target": self.artifact.manifest.target,
+            "data": self.data,
+            "subjects": {name: subject.to_dict() for name, subject in self.subjects.items()},
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    attack: AttackResult
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.attack.to_dict(), "verdict": self.verdict.to_dict()}
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """The pruned PyTorch source and the dense baseline exported the same way, where they can be found."""
+
+    source: ModelFolder | None
+    baseline: Artifact | None
+
+
+def config_of(artifact: Artifact, overrides: dict[str, Any]) -> Config:
+    """The configuration of the artifact's data, from its lineage; ``overrides`` (dataset, data_dir) replace parts."""
+    recorded = artifact.manifest.dataset
+    known = {key: recorded[key] for key in ("dataset", "members", "canaries") if key in recorded}
+    seed = recorded.get("seed", 0)
+    return Config(data=replace(DataConfig(), **{**known, **overrides}), seed=seed)
+
+
+def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
+    """The very split that the artifact was trained on; DataError when it cannot be had again."""
+    expected = artifact.manifest.dataset.get("split_sha256")
+    if expected is None:
+        raise DataError(f"{artifact.path}: its manifest names no training data, so members are unknown; export it again")
+    splits = splits_of(config_of(artifact, overrides))
+    if splits.sha256() != expected:
+        raise DataError(
+            f"the data found is not what {artifact.path} was trained on (split {splits.sha256()[:12]}…, "
+            f"manifest {str(expected)[:12]}…); give the same --dataset and --data-dir"
+        )
+    return splits
+
+
+def relatives(artifact: Artifact, overrides: dict[str, Any], context: Context) -> Relatives:
+    """Look the relatives up in the run store by the hashes of the manifest."""
+    lineage = artifact.manifest.lineage
+    source = find_model(context.store, lineage.get("weights_sha256"))
+    dense = find_model(context.store, lineage.get("dense_weights_sha256"))
+    if dense is None:
+        return Relatives(source, None)
+    options = ExportConfig(**lineage["export"])
+    return Relatives(source, export_model(dense, replace(config_of(artifact, overrides), export=options), context))
+
+
+def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, context: Context) -> Subject:
+    """Logits on members, held-out and test images; kept in the run store under ``identity``."""
+    parts = {"members": splits.members, "held_out": splits.held_out, "test": splits.test}
+
+    def compute(folder: Path, partial: Path) -> None:
+        logits = {part: np.asarray(predict(pixels(splits, i)), np.float64) for part, i in parts.items()}
+        safetensors.numpy.save_file(logits, folder / "logits.safetensors")
+
+    step = context.store.step("query", {**identity, "split": splits.sha256()}, compute)
+    logits = safetensors.numpy.load_file(step.path / "logits.safetensors")
+    outputs = Outputs(
+        members=logits["members"],
+        nonmembers=logits["held_out"],
+        member_labels=splits.labels[splits.members],
+        nonmember_labels=splits.labels[splits.held_out],
+        member_groups=splits.canary[splits.members],
+        nonmember_groups=splits.canary[splits.held_out],
+    )
+    return Subject(name, outputs, float((logits["test"].argmax(1) == splits.labels[splits.test]).mean()))
+
+
+def ask_artifact(name: str, artifact: Artifact, splits: Splits, context: Context) -> Subject:
+    def predict(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return open_runtime(artifact, context.num_threads).predict(x)
+
+    return ask(name, {"artifact": artifact.manifest.sha256, "target": artifact.manifest.target}, predict, splits, context)
+
+
+def subjects(artifact: Artifact, kin: Relatives, splits: Splits, context: Context) -> dict[str, Subject]:
+    found = {}
+    if kin.baseline:
+        found["dense"] = ask_artifact("dense", kin.baseline, splits, context)
+    source = kin.source
+    if source:
+        found["source"] = ask(
+            "source", {"weights": source.weights_sha256}, lambda x: source_logits(source, x), splits, context
+        )
+    found["artifact"] = ask_artifact("artifact", artifact, splits, context)
+    return found
+
+
+def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> AttackResult:
+    """Every attack on the answers of ``asked``."""
+    measured = {}
+    for name, subject in asked.items():
+        out = subject.outputs
+        accuracy = {
+            "test": subject.test_accuracy,
+            "members": float((out.members.argmax(1) == out.member_labels).mean()),
+            "held_out": float((out.nonmembers.argmax(1) == out.nonmember_labels).mean()),
+        }
+        measured[name] = SubjectResult(name, accuracy, measure(out))
+    missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
+    notes = [
+        f"{words} is not in the run store, so nothing is held against it" for k, words in missing.items() if k not in asked
+    ]
+    data = {
+        "name": splits.images.name,
+        "split_sha256": splits.sha256(),
+        "counts": splits.counts(),
+    }
+    return AttackResult(artifact, data, measured, tuple(notes))
+
+
+def verdict(asked: dict[str, Subject], policy: Policy) -> Verdict:
+    source = asked.get("source")
+    return judge(asked["artifact"].outputs, source.outputs if source else None, policy)
+
