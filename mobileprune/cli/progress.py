@@ -1,0 +1,55 @@
+"""Progress and log lines on stderr: a bar on a terminal, one line a step elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mobileprune.runs import StepResult
+
+WORDS = {
+    "train": "train",
+    "prune": "prune",
+    "adopt": "take over the model",
+    "export": "convert, export, check parity",
+    "query": "ask for outputs",
+}
+
+
+class Console:
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = RichConsole(stderr=True, quiet=quiet, highlight=False)
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        self._bar = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._tasks[what], completed=done)
+
+    def step(self, step: StepResult) -> None:
+        for task in self._tasks.values():
+            self._bar.remove_task(task)
+        self._tasks.clear()
+        state = "reused" if step.reused else f"{step.seconds:.1f} s"
+        self._console.print(f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}")
+
+    def say(self, text: str) -> None:
+        self._console.print(text)

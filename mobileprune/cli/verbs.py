@@ -1,0 +1,147 @@
+"""What each verb does with its parsed arguments: call the API, show the result, return the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mobileprune import api
+from mobileprune.audit.verdict import Policy
+from mobileprune.cli import show
+from mobileprune.cli.main import config_from
+from mobileprune.cli.progress import Console
+from mobileprune.config import to_toml
+from mobileprune.errors import UsageError
+from mobileprune.files import write_json, write_text
+from mobileprune.runs import RunStore
+
+
+def run(args: argparse.Namespace) -> int:
+    with Console(quiet=args.quiet) as console:
+        return VERBS[args.verb](args, console)
+
+
+def _context(args: argparse.Namespace, console: Console) -> api.Context:
+    if args.num_threads < 1:
+        raise UsageError(f"--num-threads {args.num_threads}: must be at least 1")
+    store = RunStore(args.runs) if args.runs else RunStore()
+    store.on_step = console.step
+    return api.Context(store, console.progress, args.num_threads)
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    return Policy(args.max_auc, args.max_canary_auc, args.auc_margin, args.tpr_margin, args.alpha)
+
+
+def _data(args: argparse.Namespace) -> dict[str, Any]:
+    return {key.partition(".")[2]: value for key, value in vars(args).items() if key.startswith("data.")}
+
+
+def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[], None]) -> None:
+    """The table to stdout, unless stdout is for JSON."""
+    if args.json != "-":
+        table()
+    if args.json:
+        document = {"schema": f"mobileprune.{args.verb}/1", **value}
+        if args.json == "-":
+            print(json.dumps(document, indent=2, allow_nan=False))
+        else:
+            write_json(Path(args.json), document)
+
+
+def _planned(args: argparse.Namespace) -> bool:
+    """``--save-config`` and ``--dry-run``; True when there is nothing more to do."""
+    config = config_from(args)
+    if args.save_config:
+        write_text(args.save_config, to_toml(config))
+    if args.dry_run:
+        _finish(args, {"config": config.to_dict()}, lambda: print(to_toml(config), end=""))
+    return bool(args.dry_run)
+
+
+def _train(args: argparse.Namespace, console: Console) -> int:
+    if not _planned(args):
+        folder = api.train(args.output, config=config_from(args), ctx=_context(args, console), force=args.force)
+        _finish(args, show.model_value(folder), lambda: show.model(folder))
+    return 0
+
+
+def _prune(args: argparse.Namespace, console: Console) -> int:
+    if not _planned(args):
+        folder = api.prune(
+            args.output, args.source, config=config_from(args), ctx=_context(args, console), force=args.force
+        )
+        _finish(args, show.model_value(folder), lambda: show.model(folder))
+    return 0
+
+
+def _export(args: argparse.Namespace, console: Console) -> int:
+    if _planned(args):
+        return 0
+    config = config_from(args)
+    if config.export.target == "torchscript-lite":
+        from mobileprune.export.torchscript_lite import DEPRECATION
+
+        console.say(DEPRECATION)
+    result = api.export(
+        args.output, args.source, config=config, ctx=_context(args, console), policy=_policy(args), force=args.force
+    )
+    _finish(args, result.to_dict(), lambda: show.report(result))
+    return 0
+
+
+def _bench(args: argparse.Namespace, console: Console) -> int:
+    if args.num_runs < 1 or args.warmup_runs < 0 or not 0 <= args.min_secs < 3600:
+        raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0, --min-secs in [0, 3600)")
+    result = api.bench(
+        args.artifact,
+        baseline=args.baseline,
+        ctx=_context(args, console),
+        data=_data(args),
+        min_runs=args.num_runs,
+        warmup_runs=args.warmup_runs,
+        min_secs=args.min_secs,
+    )
+    _finish(args, result.to_dict(), lambda: show.bench(result))
+    return 0
+
+
+def _attack(args: argparse.Namespace, console: Console) -> int:
+    result = api.attack(args.artifact, data=_data(args), ctx=_context(args, console))
+    _finish(args, result.to_dict(), lambda: show.attack(result))
+    return 0
+
+
+def _audit(args: argparse.Namespace, console: Console) -> int:
+    result = api.audit(args.artifact, data=_data(args), ctx=_context(args, console), policy=_policy(args))
+    _finish(args, result.to_dict(), lambda: show.audit(result))
+    return result.verdict.exit_code
+
+
+def _report(args: argparse.Namespace, console: Console) -> int:
+    result = api.report(
+        args.artifact, args.output, data=_data(args), ctx=_context(args, console), policy=_policy(args)
+    )
+    _finish(args, result.to_dict(), lambda: show.report(result))
+    return 0
+
+
+def _inspect(args: argparse.Namespace, console: Console) -> int:
+    value = api.inspect(args.artifact)
+    _finish(args, value, lambda: show.inspect(value))
+    return 0
+
+
+VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+    "train": _train,
+    "prune": _prune,
+    "export": _export,
+    "bench": _bench,
+    "attack": _attack,
+    "audit": _audit,
+    "report": _report,
+    "inspect": _inspect,
+}
