@@ -1,0 +1,87 @@
+"""HTML and Markdown from the same tables. Every value is escaped; the HTML asks for nothing outside itself."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+from mobileprune.report.roc import Panel, panel
+from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, layer_rows, sparsity_sentence, summary_rows
+
+ANSWERS = {"pass": "Yes, within what was tested", "fail": "No", "inconclusive": "It cannot be said"}
+QUESTIONS = {
+    "deployment": "Did conversion and export keep leakage where it was?",
+    "ceiling": "Is leakage over all members under the ceiling?",
+    "canary_ceiling": "Is leakage on canaries (wrongly labelled members) under the ceiling?",
+}
+NOT_TESTED = (
+    "attackers who train shadow or reference models (LiRA, RMIA): stronger than the attacks here",
+    "attackers who read the weights out of the file",
+    "attackers who hold several versions of the model",
+    "other hardware and runtimes than the machine named below",
+)
+
+
+def html(value: dict[str, Any]) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files("mobileprune.report").joinpath("report.html.j2").read_text("utf-8"))
+    return template.render(**_content(value))
+
+
+def markdown(value: dict[str, Any]) -> str:
+    content = _content(value)
+    lines = [f"# mobileprune report: {content['overall']}", "", content["verdict"]["sentence"], ""]
+    lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
+    for title, rows in content["tables"]:
+        lines += ["", f"## {title}", "", *_markdown_table(rows)]
+    lines += ["", "## Not tested", "", *(f"- {item}" for item in content["not_tested"])]
+    lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(rows: Rows) -> list[str]:
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
+
+
+def _content(value: dict[str, Any]) -> dict[str, Any]:
+    audit, manifest = value["audit"], value["manifest"]
+    verdict = audit["verdict"]
+    present = [group for group in GROUPS if group in audit["subjects"]["artifact"]["measurements"]]
+    threads = value["bench"]["num_threads"]
+    tables: list[tuple[str, Rows]] = [
+        ("Before and after", summary_rows(value)),
+        *((f"Every attack: {GROUPS[group]}", attack_rows(audit, group)) for group in present),
+        (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
+        ("Sparsity by layer", layer_rows(value)),
+    ]
+    findings = [
+        {
+            "question": QUESTIONS[f["question"]],
+            "answer": ANSWERS[f["verdict"]] + ".",
+            "outcome": f["verdict"],
+            "sentence": f["sentence"],
+        }
+        for f in verdict["findings"]
+    ]
+    detectable = [
+        f"{GROUPS[group]}: AUC {auc:.3f} or more" for group, auc in verdict["smallest_detectable_auc"].items() if auc
+    ]
+    panels: list[tuple[str, Panel]] = [(GROUPS[group], panel(audit["subjects"], group)) for group in present]
+    return {
+        "overall": verdict["overall"],
+        "verdict": verdict,
+        "findings": findings,
+        "tables": tables,
+        "panels": panels,
+        "sparsity": sparsity_sentence(manifest["sparsity"]),
+        "detectable": detectable,
+        "not_tested": NOT_TESTED,
+        "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),
+        "manifest": manifest,
+        "data": audit["data"],
+        "machine": value["bench"]["machine"],
+        "steps": value["steps"],
+    }

@@ -1,0 +1,108 @@
+"""The report's tables as rows of text: one source for terminal, Markdown and HTML. First row: the headings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rows = list[tuple[str, ...]]
+SUBJECTS = {"dense": "dense", "source": "pruned (PyTorch)", "artifact": "exported file"}
+GROUPS = {"all": "all members", "canaries": "canaries"}
+
+
+def estimate(value: dict[str, Any], digits: int = 3) -> str:
+    """``0.512 [0.480, 0.544]``, or that the sample is too small to tell."""
+    if value["value"] is None:
+        return "not resolvable"
+    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def strongest(measurements: dict[str, Any]) -> dict[str, Any]:
+    """The attack with the highest AUC; having taken the best of several is allowed for in the verdict."""
+    return max(measurements.values(), key=lambda m: m["auc"]["value"])  # type: ignore[no-any-return]
+
+
+def sparsity_sentence(value: dict[str, Any]) -> str:
+    prunable, total = value["prunable_total"], value["all_total"]
+    return (
+        f"{value['prunable_zeros']:,} of {prunable:,} prunable weights are zero "
+        f"({value['prunable_zeros'] / prunable:.2%}), {value['all_zeros'] / total:.2%} of all {total:,} parameters"
+    )
+
+
+def _bytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1024:,.1f} KiB"
+
+
+def summary_rows(value: dict[str, Any]) -> Rows:
+    """Before and after, privacy beside accuracy beside cost."""
+    subjects = value["audit"]["subjects"]
+    costs = {"dense": value["bench"]["baseline"], "source": None, "artifact": value["bench"]["artifact"]}
+    names = [name for name in SUBJECTS if name in subjects]
+
+    def row(title: str, cells: list[str]) -> tuple[str, ...]:
+        return (title, *cells)
+
+    rows: Rows = [row("", [SUBJECTS[n] for n in names])]
+    for part, words in {"test": "test accuracy", "members": "accuracy on members"}.items():
+        rows.append(row(words, [f"{subjects[n]['accuracy'][part]:.1%}" for n in names]))
+    for group, words in GROUPS.items():
+        if group in subjects["artifact"]["measurements"]:
+            best = [strongest(subjects[n]["measurements"][group]) for n in names]
+            rows.append(row(f"attack AUC, {words}", [estimate(m["auc"]) for m in best]))
+            rows.append(row("  strongest attack", [m["attack"] for m in best]))
+            rows.append(row("  attack accuracy", [estimate(m["balanced_accuracy"]) for m in best]))
+            rows.append(row("  TPR at 1% FPR", [estimate(m["tpr_at_1pct_fpr"]) for m in best]))
+
+    def cost(key: str) -> list[str]:
+        return [_bytes(found[key]) if (found := costs[n]) else "-" for n in names]
+
+    rows.append(row("file size", cost("size_bytes")))
+    rows.append(row("deflated (app store)", cost("deflated_bytes")))
+    rows.append(row("memory added by loading", cost("added_memory_bytes")))
+    rows.append(row("load time", [f"{c['load_ms']:.1f} ms" if (c := costs[n]) else "-" for n in names]))
+    rows.append(row("latency p50", [f"{c['latency_ms']['p50']:.3f} ms" if (c := costs[n]) else "-" for n in names]))
+    speed = value["bench"]["speedup"]
+    if speed:
+        cells = {"dense": "1", "source": "-", "artifact": f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]"}
+        rows.append(row("speed-up", [cells[n] for n in names]))
+    return rows
+
+
+def bench_rows(value: dict[str, Any]) -> Rows:
+    found = {"exported file": value["artifact"], "dense": value["baseline"]}
+    columns = {name: costs for name, costs in found.items() if costs}
+    rows: Rows = [("", *columns)]
+    for key in ("p50", "p90", "p99"):
+        rows.append((f"latency {key}", *(f"{c['latency_ms'][key]:.3f} ms" for c in columns.values())))
+    rows.append(("load time", *(f"{c['load_ms']:.1f} ms" for c in columns.values())))
+    for words, key in {
+        "file size": "size_bytes",
+        "deflated": "deflated_bytes",
+        "peak memory": "peak_memory_bytes",
+        "memory added by loading": "added_memory_bytes",
+    }.items():
+        rows.append((words, *(_bytes(c[key]) for c in columns.values())))
+    rows.append(("nonzero weights", *(f"{c['nonzeros']:,} of {c['weights']:,}" for c in columns.values())))
+    if speed := value["speedup"]:
+        rows.append(("speed-up", f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]", "1"))
+    return rows
+
+
+def attack_rows(value: dict[str, Any], group: str) -> Rows:
+    """Every attack on every subject of one group."""
+    rows: Rows = [("model", "attack", "access", "AUC", "attack accuracy", "TPR at 1% FPR")]
+    for name, words in SUBJECTS.items():
+        for m in value["subjects"].get(name, {"measurements": {}})["measurements"].get(group, {}).values():
+            cells = (estimate(m["auc"]), estimate(m["balanced_accuracy"]), estimate(m["tpr_at_1pct_fpr"]))
+            rows.append((words, m["attack"], m["access"], *cells))
+    return rows
+
+
+def layer_rows(value: dict[str, Any]) -> Rows:
+    layers = value["manifest"]["sparsity"]["layers"]
+    rows: Rows = [("layer", "shape", "zeros", "weights", "sparsity")]
+    for name, layer in layers.items():
+        shape = "x".join(map(str, layer["shape"]))
+        share = f"{layer['zeros'] / layer['total']:.4f}"
+        rows.append((name, shape, f"{layer['zeros']:,}", f"{layer['total']:,}", share))
+    return rows
