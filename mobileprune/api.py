@@ -118,7 +118,11 @@ def export(
 
 
 def bench(
-    artifact: Where, *, baseline: Where | None = None, ctx: Context | None = None, data: Mapping[str, Any] | None = None,
+    artifact: Where,
+    *,
+    baseline: Where | None = None,
+    ctx: Context | None = None,
+    data: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> BenchResult:
     """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way if it is known."""

@@ -67,7 +67,9 @@ class Artifact:
         """Read and verify; ArtifactError says what is wrong with the folder."""
         manifest_path = path / MANIFEST
         if not manifest_path.is_file():
-            raise ArtifactError(f"{path} is not an artifact: no {MANIFEST}; make one with `mobileprune export -o {path}`")
+            raise ArtifactError(
+                f"{path} is not an artifact: no {MANIFEST}; make one with `mobileprune export -o {path}`"
+            )
         if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ArtifactError(f"{manifest_path}: larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
         try:
@@ -96,7 +98,7 @@ def parse_manifest(value: Any, where: Path) -> Manifest:
             f"{where}: format version {value.get('format_version')!r}, this mobileprune reads {FORMAT_VERSION}"
         )
 
-    def numbers(item: Any, kinds: type | tuple[type, ...]) -> bool:
+    def numbers(item: Any, kinds: Any) -> bool:
         return isinstance(item, list) and all(
             isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in item
         )
@@ -127,7 +129,7 @@ def parse_manifest(value: Any, where: Path) -> Manifest:
     wrong = [name for name, rule in rules.items() if name not in value or not rule(value[name])]
     if wrong:
         raise ArtifactError(f"{where}: missing or malformed: {', '.join(wrong)}; see export/README.md, or export again")
-    fields = {name: tuple(v) if isinstance(v := value[name], list) else v for name in rules}
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v := value[name], list) else v for name in rules}
     return Manifest(**fields)
 
 

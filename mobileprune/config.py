@@ -97,8 +97,9 @@ SECTIONS: dict[str, type[Any]] = {
 
 def value_type(owner: type[Any], item: Field[Any]) -> type[Any]:
     """The scalar type of a field: ``int`` for ``int | None``."""
-    hint = get_type_hints(owner)[item.name]
-    return next(t for t in get_args(hint) if t is not type(None)) if isinstance(hint, UnionType) else hint
+    hint: Any = get_type_hints(owner)[item.name]
+    kinds: tuple[type[Any], ...] = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return next(kind for kind in kinds if kind is not type(None))
 
 
 def flag(name: str) -> str:
@@ -117,10 +118,14 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"{flag(item.name)}: {value!r} is not a {kind.__name__}"
         elif rule["choices"] and value not in rule["choices"]:
             yield f"{flag(item.name)} {value!r}: choose from {', '.join(rule['choices'])}"
-        elif rule["low"] is not None and not value >= rule["low"]:  # `not >=` also catches NaN
+        elif not _in_range(value, rule):
             yield f"{flag(item.name)} {value}: must be {_range(rule)}"
-        elif (rule["high"] is not None and value > rule["high"]) or (rule["below"] is not None and value >= rule["below"]):
-            yield f"{flag(item.name)} {value}: must be {_range(rule)}"
+
+
+def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
+    """NaN is in no range."""
+    low, high, below = rule["low"], rule["high"], rule["below"]
+    return (low is None or value >= low) and (high is None or value <= high) and (below is None or value < below)
 
 
 def _range(rule: Mapping[str, Any]) -> str:
@@ -141,7 +146,9 @@ def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
             problems.append(f"unknown section [{name}]: choose from seed, {', '.join(SECTIONS)}")
         else:
             known = {f.name for f in fields(SECTIONS[name])}
-            problems += [f"[{name}] has no {key!r}: choose from {', '.join(sorted(known))}" for key in value.keys() - known]
+            problems += [
+                f"[{name}] has no {key!r}: choose from {', '.join(sorted(known))}" for key in value.keys() - known
+            ]
             changes[name] = replace(getattr(base, name), **{key: v for key, v in value.items() if key in known})
     if problems:
         raise ConfigError(problems)

@@ -88,7 +88,7 @@ class Relatives:
 def config_of(artifact: Artifact, overrides: dict[str, Any]) -> Config:
     """The configuration of the artifact's data, from its lineage; ``overrides`` (dataset, data_dir) replace parts."""
     recorded = artifact.manifest.dataset
-    known = {key: recorded[key] for key in ("dataset", "members", "canaries") if key in recorded}
+    known: dict[str, Any] = {key: recorded[key] for key in ("dataset", "members", "canaries") if key in recorded}
     seed = recorded.get("seed", 0)
     return Config(data=replace(DataConfig(), **{**known, **overrides}), seed=seed)
 
@@ -97,7 +97,9 @@ def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
     """The very split that the artifact was trained on; DataError when it cannot be had again."""
     expected = artifact.manifest.dataset.get("split_sha256")
     if expected is None:
-        raise DataError(f"{artifact.path}: its manifest names no training data, so members are unknown; export it again")
+        raise DataError(
+            f"{artifact.path}: its manifest names no training data, so members are unknown; export it again"
+        )
     splits = splits_of(config_of(artifact, overrides))
     if splits.sha256() != expected:
         raise DataError(
@@ -143,7 +145,9 @@ def ask_artifact(name: str, artifact: Artifact, splits: Splits, context: Context
     def predict(x: NDArray[np.float32]) -> NDArray[np.float32]:
         return open_runtime(artifact, context.num_threads).predict(x)
 
-    return ask(name, {"artifact": artifact.manifest.sha256, "target": artifact.manifest.target}, predict, splits, context)
+    return ask(
+        name, {"artifact": artifact.manifest.sha256, "target": artifact.manifest.target}, predict, splits, context
+    )
 
 
 def subjects(artifact: Artifact, kin: Relatives, splits: Splits, context: Context) -> dict[str, Subject]:
@@ -172,7 +176,9 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Att
         measured[name] = SubjectResult(name, accuracy, measure(out))
     missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
     notes = [
-        f"{words} is not in the run store, so nothing is held against it" for k, words in missing.items() if k not in asked
+        f"{words} is not in the run store, so nothing is held against it"
+        for k, words in missing.items()
+        if k not in asked
     ]
     data = {
         "name": splits.images.name,
@@ -185,4 +191,3 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Att
 def verdict(asked: dict[str, Subject], policy: Policy) -> Verdict:
     source = asked.get("source")
     return judge(asked["artifact"].outputs, source.outputs if source else None, policy)
-

@@ -55,9 +55,7 @@ class Context:
 
 
 @lru_cache(maxsize=4)
-def load_splits(
-    dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float
-) -> Splits:
+def load_splits(dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float) -> Splits:
     return split(
         data.load(dataset, Path(data_dir) if data_dir else None), seed=seed, members=members, canaries=canaries
     )
@@ -108,7 +106,10 @@ def train(config: Config, context: Context) -> ModelFolder:
 
     def compute(folder: Path, partial: Path) -> None:
         model = models.build(
-            config.train.model, num_classes=len(splits.images.classes), input_shape=splits.images.shape, seed=config.seed
+            config.train.model,
+            num_classes=len(splits.images.classes),
+            input_shape=splits.images.shape,
+            seed=config.seed,
         )
         if config.train.checkpoint:
             load_into(model, Path(config.train.checkpoint))

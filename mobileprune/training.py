@@ -117,13 +117,15 @@ def fit(
                 if penalty is not None:
                     loss = loss + penalty
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             for hook in hooks:
                 hook.after_step(model)
             total += loss.detach()
         if not torch.isfinite(total):
-            raise MobilepruneError(f"{what}: the loss became {total.item()} in epoch {epoch + 1}; lower the learning rate")
+            raise MobilepruneError(
+                f"{what}: the loss became {total.item()} in epoch {epoch + 1}; lower the learning rate"
+            )
         for hook in hooks:
             hook.after_epoch(model, epoch)
         if checkpoint and time.monotonic() - saved >= checkpoint.every_secs:
@@ -147,9 +149,7 @@ def _save(
         safetensors.torch.save_file(clones, temporary, metadata={"epochs_done": json.dumps(done)})
 
 
-def _restore(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]
-) -> int:
+def _restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]) -> int:
     if not checkpoint.path.exists():
         return 0
     tensors = safetensors.torch.load_file(checkpoint.path)

@@ -9,8 +9,6 @@ from mobileprune.attacks.gap import GAP
 from mobileprune.attacks.loss import LOSS
 from mobileprune.attacks.modified_entropy import MODIFIED_ENTROPY
 
-ATTACKS: dict[str, Attack] = {
-    attack.name: attack for attack in (GAP, LOSS, CONFIDENCE, ENTROPY, MODIFIED_ENTROPY)
-}
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (GAP, LOSS, CONFIDENCE, ENTROPY, MODIFIED_ENTROPY)}
 
 __all__ = ["ACCESS", "ATTACKS", "Access", "Attack", "Outputs"]

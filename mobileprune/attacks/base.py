@@ -86,7 +86,7 @@ def checked(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, Ints]:
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < 2:
         raise ArtifactError(f"logits must have shape (examples, classes >= 2), got {values.shape}")
-    bad = ~(np.abs(values) <= LARGEST_LOGIT).all(axis=1)
+    bad: Bools = ~np.all(np.abs(values) <= LARGEST_LOGIT, axis=1)
     if bad.any():
         raise ArtifactError(
             f"logits must be finite (magnitude <= {LARGEST_LOGIT:g}): {int(bad.sum())} of {len(bad)} examples are not, "

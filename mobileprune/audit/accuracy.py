@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 
 def best_threshold(members: Floats, nonmembers: Floats) -> float:
-    """The t that maximises (P(member > t) + P(non-member <= t)) / 2: midway between scores, or -inf; lowest of equals."""
+    """The t that maximises (P(member > t) + P(non-member <= t)) / 2: midway between scores or -inf; lowest of equal."""
     values = np.unique(np.concatenate([members, nonmembers]))
     above = len(members) - np.searchsorted(np.sort(members), values, side="right")
     below = np.searchsorted(np.sort(nonmembers), values, side="right")

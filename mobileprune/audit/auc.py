@@ -97,9 +97,7 @@ def paired_auc_difference(
     The same ranking of all examples gives exactly 0 with zero width. Otherwise a Wald interval from the
     covariance of DeLong; where it is 0, the bounds of n = min(M, N) disjoint pairs that all agree.
     """
-    members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(
-        members_a, nonmembers_a, members_b, nonmembers_b
-    )
+    members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(members_a, nonmembers_a, members_b, nonmembers_b)
     if members_a.shape != members_b.shape or nonmembers_a.shape != nonmembers_b.shape:
         raise DataError("a paired comparison needs scores of the same examples in both models")
     alpha_low = alpha if alpha_low is None else alpha_low

@@ -98,7 +98,9 @@ def check_paired(artifact: Outputs, source: Outputs) -> None:
     """DataError unless both are outputs for the same examples in the same order, as far as can be seen."""
     for name in ("member_labels", "nonmember_labels", "member_groups", "nonmember_groups"):
         if not np.array_equal(getattr(artifact, name), getattr(source, name)):
-            raise DataError(f"artifact and source must be asked about the same examples in the same order: {name} differ")
+            raise DataError(
+                f"artifact and source must be asked about the same examples in the same order: {name} differ"
+            )
 
 
 def against_ceiling(outputs: Outputs, group: Group, *, limit: float, alpha: float) -> list[Comparison]:

@@ -114,9 +114,7 @@ def paired_tpr_difference(
     in each. The same ranking gives exactly 0 with zero width; where all resamples agree although the
     rankings differ, the bounds are those of min(M, N) examples that all agree.
     """
-    members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(
-        members_a, nonmembers_a, members_b, nonmembers_b
-    )
+    members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(members_a, nonmembers_a, members_b, nonmembers_b)
     if members_a.shape != members_b.shape or nonmembers_a.shape != nonmembers_b.shape:
         raise DataError("a paired comparison needs scores of the same examples in both models")
     m, n = len(members_a), len(nonmembers_a)

@@ -162,14 +162,10 @@ def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:
         "inconclusive": f"may lie on either side of the limit {shown.limit:.3f} ({low:.3f} to {high:.3f}; {where})",
     }
     sentence = f"With these attacks {SUBJECTS[question]} {words[verdict]}."
-    return Finding(
-        question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence
-    )
+    return Finding(question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence)
 
 
-def _undecided(
-    question: Question, group: Group, limit: float, reason: str, shown: Comparison | None = None
-) -> Finding:
+def _undecided(question: Question, group: Group, limit: float, reason: str, shown: Comparison | None = None) -> Finding:
     estimate = shown.estimate if shown else not_resolvable(reason, confidence=0.0, method="none")
     metric = shown.metric if shown else "auc"
     sentence = f"It cannot be said whether {SUBJECTS[question]} keeps to the limit {limit:.3f}: {reason}."

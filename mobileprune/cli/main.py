@@ -74,7 +74,11 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in defaults or verb == "report":
         shown = defaults.get(verb)
         sub.add_argument(
-            "-o", "--output", type=Path, default=shown and Path(shown), help=f"folder to write (default: {shown or 'ARTIFACT'})"
+            "-o",
+            "--output",
+            type=Path,
+            default=shown and Path(shown),
+            help=f"folder to write (default: {shown or 'ARTIFACT'})",
         )
     if verb in defaults:
         sub.add_argument("--force", action="store_true", help="replace an existing output")
@@ -105,7 +109,9 @@ def _section(group: Any, section: str, *, make: bool) -> None:
 def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     group = sub.add_argument_group("general")
     if verb in ("train", "prune", "export"):
-        group.add_argument("--seed", dest="seed", type=int, default=argparse.SUPPRESS, help="of every draw (default: 0)")
+        group.add_argument(
+            "--seed", dest="seed", type=int, default=argparse.SUPPRESS, help="of every draw (default: 0)"
+        )
         group.add_argument("--config", type=Path, help="TOML file; flags win over it")
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
@@ -118,7 +124,9 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
             "tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
             "alpha": (0.05, "error rate of the verdict"),
         }.items():
-            policy.add_argument(f"--{name}", type=float, default=default, metavar="X", help=f"{text} (default: {default})")
+            policy.add_argument(
+                f"--{name}", type=float, default=default, metavar="X", help=f"{text} (default: {default})"
+            )
     if verb != "inspect":
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")

@@ -16,6 +16,7 @@ from mobileprune.cli.progress import Console
 from mobileprune.config import to_toml
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
+from mobileprune.pipeline import Context
 from mobileprune.runs import RunStore
 
 
@@ -24,12 +25,12 @@ def run(args: argparse.Namespace) -> int:
         return VERBS[args.verb](args, console)
 
 
-def _context(args: argparse.Namespace, console: Console) -> api.Context:
+def _context(args: argparse.Namespace, console: Console) -> Context:
     if args.num_threads < 1:
         raise UsageError(f"--num-threads {args.num_threads}: must be at least 1")
     store = RunStore(args.runs) if args.runs else RunStore()
     store.on_step = console.step
-    return api.Context(store, console.progress, args.num_threads)
+    return Context(store, console.progress, args.num_threads)
 
 
 def _policy(args: argparse.Namespace) -> Policy:
@@ -122,9 +123,7 @@ def _audit(args: argparse.Namespace, console: Console) -> int:
 
 
 def _report(args: argparse.Namespace, console: Console) -> int:
-    result = api.report(
-        args.artifact, args.output, data=_data(args), ctx=_context(args, console), policy=_policy(args)
-    )
+    result = api.report(args.artifact, args.output, data=_data(args), ctx=_context(args, console), policy=_policy(args))
     _finish(args, result.to_dict(), lambda: show.report(result))
     return 0
 

@@ -59,6 +59,6 @@ def fold_bn(model: nn.Module) -> nn.Module:
     if not any(isinstance(m, BatchNorm) for m in model.modules()):
         return model
     try:
-        return fuse(model)  # type: ignore[no-untyped-call,no-any-return]
+        return fuse(model)
     except (torch.fx.proxy.TraceError, TypeError, NotImplementedError):
         return model

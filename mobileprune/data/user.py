@@ -19,7 +19,9 @@ def load_folder(path: Path) -> Images:
     if not path.is_dir():
         raise DataError(f"folder:{path}: no such folder; expected {path}/<class>/<image>.png")
     classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    files = [(f, k) for k, c in enumerate(classes) for f in sorted((path / c).iterdir()) if f.suffix.lower() in SUFFIXES]
+    files = [
+        (f, k) for k, c in enumerate(classes) for f in sorted((path / c).iterdir()) if f.suffix.lower() in SUFFIXES
+    ]
     if not files:
         raise DataError(f"folder:{path}: no images; expected {path}/<class>/<image>.png")
     with _opened(files[0][0]) as first:

@@ -9,6 +9,8 @@ and the classifier minimises its loss plus lambda * G. h takes K ascent steps be
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,8 +43,7 @@ class InferenceModel(nn.Module):
 
 
 def _relu_layers(*widths: int) -> nn.Sequential:
-    pairs = zip(widths, widths[1:], strict=False)
-    return nn.Sequential(*[layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU())])
+    return nn.Sequential(*[layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())])
 
 
 class MinMax(Hook):
@@ -65,7 +66,7 @@ class MinMax(Hook):
             gain = 0.5 * functional.logsigmoid(self.h(inside, y)).mean()
             gain = gain + 0.5 * functional.logsigmoid(-self.h(logits, self.reference.y[draw])).mean()
             self.optimizer.zero_grad()
-            (-gain).backward()  # type: ignore[no-untyped-call]
+            (-gain).backward()
             self.optimizer.step()
 
     def penalty(self, model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
     if not MIN_OPSET <= options.opset <= MAX_OPSET:
         raise UsageError(f"--opset {options.opset}: must lie in [{MIN_OPSET}, {MAX_OPSET}]")
     if any(p.layout is not torch.strided for p in model.parameters()):
-        raise MobilepruneError("the model has parameters in a sparse layout, which ONNX export aborts on; use .to_dense()")
+        raise MobilepruneError(
+            "the model has parameters in a sparse layout, which ONNX export aborts on; use .to_dense()"
+        )
     example = torch.zeros(2, *input_shape)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -40,7 +42,9 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise MobilepruneError(f"torch cannot export this model to ONNX: {str(error).strip().splitlines()[-1]}") from error
+        raise MobilepruneError(
+            f"torch cannot export this model to ONNX: {str(error).strip().splitlines()[-1]}"
+        ) from error
     assert program is not None
     proto = strip(program.model_proto)
     onnx.checker.check_model(proto, full_check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
@@ -27,7 +28,7 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         if path.suffix == ".safetensors":
-            weights = safetensors.torch.load_file(path)
+            weights: Any = safetensors.torch.load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -43,7 +44,7 @@ def read_weights(path: Path) -> Weights:
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinity; train again or repair it")
-    return weights
+    return cast(Weights, weights)
 
 
 def load_into(model: nn.Module, path: Path) -> nn.Module:

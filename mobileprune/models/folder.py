@@ -57,9 +57,13 @@ class ModelFolder:
             record["input_shape"] = tuple(record["input_shape"])
             info = ModelInfo(**record)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path} is not a model folder of `mobileprune train` or `prune` ({error})") from error
+            raise CheckpointError(
+                f"{path} is not a model folder of `mobileprune train` or `prune` ({error})"
+            ) from error
         if not (path / WEIGHTS).is_file() or sha256(path / WEIGHTS) != expected:
-            raise CheckpointError(f"{path / WEIGHTS}: missing, or its sha256 is not the one in model.json; make it again")
+            raise CheckpointError(
+                f"{path / WEIGHTS}: missing, or its sha256 is not the one in model.json; make it again"
+            )
         return cls(path, info, expected)
 
     def restore(self) -> nn.Module:

@@ -16,7 +16,7 @@ Scope = Literal["layer", "global"]
 KeepDense = Literal["none", "first", "last", "first-last"]
 
 
-def prunable(model: nn.Module, keep_dense: KeepDense = "none") -> dict[str, nn.Parameter]:
+def prunable(model: nn.Module, keep_dense: KeepDense = "none") -> dict[str, Tensor]:
     """The weights of convolution and linear layers in order of definition, less those kept dense."""
     layers = {
         f"{name}.weight" if name else "weight": module.weight

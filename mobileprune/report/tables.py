@@ -18,7 +18,7 @@ def estimate(value: dict[str, Any], digits: int = 3) -> str:
 
 def strongest(measurements: dict[str, Any]) -> dict[str, Any]:
     """The attack with the highest AUC; having taken the best of several is allowed for in the verdict."""
-    return max(measurements.values(), key=lambda m: m["auc"]["value"])  # type: ignore[no-any-return]
+    return max(measurements.values(), key=lambda m: m["auc"]["value"])
 
 
 def sparsity_sentence(value: dict[str, Any]) -> str:
@@ -63,7 +63,11 @@ def summary_rows(value: dict[str, Any]) -> Rows:
     rows.append(row("latency p50", [f"{c['latency_ms']['p50']:.3f} ms" if (c := costs[n]) else "-" for n in names]))
     speed = value["bench"]["speedup"]
     if speed:
-        cells = {"dense": "1", "source": "-", "artifact": f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]"}
+        cells = {
+            "dense": "1",
+            "source": "-",
+            "artifact": f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]",
+        }
         rows.append(row("speed-up", [cells[n] for n in names]))
     return rows
 
