@@ -27,18 +27,40 @@ __version__ = "0.1.0"
 VERBS = ("attack", "audit", "bench", "configure", "context", "export", "inspect", "prune", "report", "train")
 
 
-def _lazy(verb: str) -> property:
-    def get(module: ModuleType) -> Any:
-        return getattr(importlib.import_module("mobileprune.api"), verb)
+class _Verb:
+    """A function of the API, imported when called; its other attributes are those of the subpackage of that name."""
 
-    # Importing the subpackage mobileprune.export would rebind the name `export`: the verb stays.
-    return property(get, lambda module, value: None)
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    @property
+    def __wrapped__(self) -> Any:
+        return getattr(importlib.import_module("mobileprune.api"), self.__name__)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.__wrapped__.__doc__  # type: ignore[no-any-return]
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.__wrapped__(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        """``import mobileprune.export.onnx as x`` looks for ``onnx`` here."""
+        module = sys.modules.get(f"mobileprune.{self.__name__}")
+        if module is None:
+            raise AttributeError(name)
+        return getattr(module, name)
+
+
+def _always(verb: _Verb) -> property:
+    # Importing the subpackage mobileprune.export sets the name `export`: the verb stays.
+    return property(lambda module: verb, lambda module, value: None)
 
 
 class _Package(ModuleType):
     """Some verbs share their name with a subpackage; ``mobileprune.export(...)`` is always the verb."""
 
 
-for _verb in VERBS:
-    setattr(_Package, _verb, _lazy(_verb))
+for _name in VERBS:
+    setattr(_Package, _name, _always(_Verb(_name)))
 sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,1 @@
+"""Conversions between training and export: preprocessing, batch normalisation."""

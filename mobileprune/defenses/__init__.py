@@ -1,0 +1,1 @@
+"""Defences against membership inference that plug into the training loop as hooks."""

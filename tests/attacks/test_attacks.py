@@ -1,0 +1,129 @@
+"""Attacks against direct formulas in exact or plain arithmetic, at saturation, and on bad input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobileprune.attacks import ACCESS, ATTACKS, Outputs
+from mobileprune.attacks.base import log_probabilities
+from mobileprune.errors import ArtifactError, DataError
+
+
+def slow(name: str, z: list[float], y: int) -> float:
+    """The textbook formula with plain loops; valid for moderate logits only."""
+    total = math.fsum(math.exp(v) for v in z)
+    p = [math.exp(v) / total for v in z]
+    rest = [j for j in range(len(z)) if j != y]
+    if name == "gap":
+        return float(all(z[y] > z[j] if j < y else z[y] >= z[j] for j in rest))
+    if name == "loss":
+        return math.log(p[y])
+    if name == "confidence":
+        return math.log(p[y]) - math.log(math.fsum(p[j] for j in rest))
+    if name == "entropy":
+        return math.fsum(v * math.log(v) for v in p)
+    return (1 - p[y]) * math.log(p[y]) + math.fsum(p[j] * math.log(1 - p[j]) for j in rest)
+
+
+rows = st.integers(2, 7).flatmap(
+    lambda k: st.tuples(
+        st.lists(st.lists(st.integers(-24, 24).map(lambda v: v / 4), min_size=k, max_size=k), min_size=1, max_size=5),
+        st.integers(0, k - 1),
+    )
+)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(case=rows)
+def test_matches_the_direct_formula(name: str, case: tuple[list[list[float]], int]) -> None:
+    logits, y = case
+    got = ATTACKS[name].score(np.array(logits), np.full(len(logits), y))
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, [slow(name, z, y) for z in logits], rtol=1e-9, atol=1e-12)
+
+
+def test_saturated_logits_stay_finite_and_exact() -> None:
+    logits = np.array([[1e3, -1e3, -1e3], [-1e3, 1e3, -1e3], [1e3, 1e3, -1e3], [0.0, 0.0, 0.0], [40.0, 0.0, -1e3]])
+    labels = np.zeros(5, np.int64)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        got = {name: attack.score(logits, labels) for name, attack in ATTACKS.items()}
+    assert all(np.isfinite(scores).all() for scores in got.values())
+    np.testing.assert_allclose(
+        got["confidence"], [2000 - math.log(2), -2000, 0, -math.log(2), 40], rtol=1e-13, atol=1e-13
+    )
+    np.testing.assert_allclose(got["loss"], [0, -2000, -math.log(2), -math.log(3), -math.exp(-40)], rtol=1e-13)
+    np.testing.assert_allclose(got["modified_entropy"][:2], [0, math.log(2) - 4000], rtol=1e-13)
+    np.testing.assert_allclose(got["entropy"], [0, 0, -math.log(2), -math.log(3), -41 * math.exp(-40)], rtol=1e-13)
+
+
+def test_log_probabilities_do_not_cancel_next_to_one() -> None:
+    log_p, log_not_p = log_probabilities(np.array([[50.0, 0.0]]))
+    assert log_p[0, 0] == pytest.approx(-math.exp(-50), rel=1e-13)
+    assert log_not_p[0, 0] == pytest.approx(-50, rel=1e-13)
+    assert log_not_p[0, 1] == pytest.approx(-math.exp(-50), rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_permuted_classes_tie_exactly(name: str) -> None:
+    rng = np.random.default_rng(0)
+    row, order = rng.normal(0, 5, 10), rng.permutation(10)
+    y = int(row.argmax())
+    first = ATTACKS[name].score(row[None], np.array([y]))
+    second = ATTACKS[name].score(row[order][None], np.array([int(np.flatnonzero(order == y)[0])]))
+    assert first[0] == second[0]
+
+
+def test_registry_is_consistent() -> None:
+    assert all(name == attack.name and attack.access in ACCESS and attack.source for name, attack in ATTACKS.items())
+    assert ATTACKS["gap"].access == "labels"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_empty_input_gives_no_scores(name: str) -> None:
+    assert ATTACKS[name].score(np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e308])
+def test_logits_that_are_not_finite_are_refused(name: str, bad: float) -> None:
+    logits = np.zeros((3, 2))
+    logits[1, 0] = bad
+    with pytest.raises(ArtifactError, match="1 of 3 examples are not, the first at index 1"):
+        ATTACKS[name].score(logits, np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "error"),
+    [
+        (np.zeros(3), np.zeros(3, np.int64), ArtifactError),
+        (np.zeros((3, 1)), np.zeros(3, np.int64), ArtifactError),
+        (np.zeros((3, 2)), np.zeros(2, np.int64), DataError),
+        (np.zeros((3, 2)), np.zeros(3), DataError),
+        (np.zeros((3, 2)), np.array([0, 1, 2]), DataError),
+        (np.zeros((3, 2)), np.array([0, 1, -1]), DataError),
+    ],
+)
+def test_shapes_and_labels_are_checked(logits: np.ndarray, labels: np.ndarray, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ATTACKS["loss"].score(logits, labels)
+
+
+def test_outputs_subset_and_checks() -> None:
+    flags = np.array([True, False, True])
+    outputs = Outputs(np.eye(3), np.eye(3)[:2], np.arange(3), np.arange(2), flags, flags[:2])
+    canaries, ordinary = outputs.subset(True), outputs.subset(False)
+    assert canaries.member_labels.tolist() == [0, 2]
+    assert canaries.nonmember_labels.tolist() == [0]
+    assert ordinary.members.tolist() == [[0, 1, 0]]
+    assert ordinary.nonmembers.tolist() == [[0, 1, 0]]
+    assert len(canaries.subset(False).members) == 0
+    with pytest.raises(DataError, match="member_groups"):
+        Outputs(np.eye(3), np.eye(3), np.arange(3), np.arange(3), flags[:2], flags)
+    with pytest.raises(ArtifactError, match="number of classes"):
+        Outputs(np.eye(3), np.eye(4), np.arange(3), np.arange(4), flags, np.zeros(4, bool))

@@ -1,0 +1,268 @@
+"""Statistics against slow, obvious implementations, exact cases and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
+from sklearn.metrics import roc_curve
+
+from mobileprune.audit import rates
+from mobileprune.audit import statistics as s
+from mobileprune.audit.accuracy import best_threshold
+from mobileprune.audit.rates import threshold_at_fpr
+from mobileprune.errors import DataError, UsageError
+
+tied = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=17)
+quick = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def slow_auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
+    return float(np.mean([[1.0 if x > y else 0.5 if x == y else 0.0 for y in nonmembers] for x in members]))
+
+
+def slow_components(members: np.ndarray, nonmembers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    win = np.array([[1.0 if x > y else 0.5 if x == y else 0.0 for y in nonmembers] for x in members])
+    return win.mean(axis=1), win.mean(axis=0)
+
+
+def slow_tpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float:
+    fits = [t for t in nonmembers if sum(y > t for y in nonmembers) / len(nonmembers) <= fpr]
+    return sum(x > min(fits) for x in members) / len(members)
+
+
+@quick
+@given(members=tied, nonmembers=tied)
+def test_auc_is_the_pairwise_probability(members: list[float], nonmembers: list[float]) -> None:
+    got = s.auc(np.array(members), np.array(nonmembers))
+    assert got.value == pytest.approx(slow_auc(np.array(members), np.array(nonmembers)), abs=1e-12)
+    assert 0 <= got.low <= got.value <= got.high <= 1
+
+
+@quick
+@given(data=st.data(), m=st.integers(2, 9), n=st.integers(2, 9))
+def test_delong_matches_structural_components(data: st.DataObject, m: int, n: int) -> None:
+    values = st.integers(-3, 3).map(float)
+    members = np.array(data.draw(st.lists(st.lists(values, min_size=m, max_size=m), min_size=2, max_size=2)))
+    nonmembers = np.array(data.draw(st.lists(st.lists(values, min_size=n, max_size=n), min_size=2, max_size=2)))
+    aucs, covariance = s.delong_covariance(members, nonmembers)
+    parts = [slow_components(x, y) for x, y in zip(members, nonmembers, strict=True)]
+    for a in range(2):
+        assert aucs[a] == pytest.approx(parts[a][0].mean(), abs=1e-12)
+        for b in range(2):
+            (in_a, out_a), (in_b, out_b) = parts[a], parts[b]
+            s10 = sum((in_a[i] - in_a.mean()) * (in_b[i] - in_b.mean()) for i in range(m)) / (m - 1)
+            s01 = sum((out_a[j] - out_a.mean()) * (out_b[j] - out_b.mean()) for j in range(n)) / (n - 1)
+            assert covariance[a, b] == pytest.approx(s10 / m + s01 / n, abs=1e-12)
+
+
+def test_delong_interval_is_the_logit_interval() -> None:
+    rng = np.random.default_rng(1)
+    members, nonmembers = rng.normal(1, 1, 31), rng.normal(0, 1, 43)
+    got = s.auc(members, nonmembers, confidence=0.9)
+    spread = s.delong_covariance(members, nonmembers)[1][0, 0] ** 0.5 / (got.value * (1 - got.value))
+    low = 1 / (1 + math.exp(-(math.log(got.value / (1 - got.value)) - norm.ppf(0.95) * spread)))
+    assert got.low == pytest.approx(low, abs=1e-12)
+
+
+def test_auc_of_shifted_gaussians_is_phi_and_is_covered() -> None:
+    rng = np.random.default_rng(2)
+    truth, covered = norm.cdf(0.5 / math.sqrt(2)), 0
+    for _ in range(300):
+        got = s.auc(rng.normal(0.5, 1, 60), rng.normal(0, 1, 80))
+        covered += got.low <= truth <= got.high
+    assert covered >= 275  # 285 expected at 95 %, standard deviation 3.8
+
+
+@pytest.mark.parametrize(("sign", "value"), [(1, 1.0), (-1, 0.0)])
+def test_perfect_separation_uses_disjoint_pairs(sign: int, value: float) -> None:
+    got = s.auc(sign * np.arange(20, 40.0), sign * np.arange(15.0))
+    exact = binomtest(15 if sign > 0 else 0, 15).proportion_ci(0.95, method="exact")
+    assert (got.value, got.low, got.high) == pytest.approx((value, exact.low, exact.high))
+
+
+def test_equal_scores_and_few_examples_do_not_look_certain() -> None:
+    flat = s.auc(np.zeros(50), np.zeros(50))
+    assert flat.value == 0.5
+    assert flat.low < 0.4
+    assert flat.high > 0.6
+    few = s.auc(np.array([0.9, 0.95]), np.arange(1000) / 1000)
+    assert few.high - few.low > 0.5
+
+
+@quick
+@given(trials=st.integers(1, 60), share=st.floats(0, 1), confidence=st.sampled_from([0.8, 0.95, 0.99]))
+def test_clopper_pearson_matches_scipy(trials: int, share: float, confidence: float) -> None:
+    hits = round(share * trials)
+    exact = binomtest(hits, trials).proportion_ci(confidence, method="exact")
+    assert s.clopper_pearson(hits, trials, confidence=confidence) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+@quick
+@given(members=tied, nonmembers=st.lists(st.integers(-4, 4).map(float), min_size=5, max_size=30))
+def test_tpr_threshold_keeps_the_fpr_and_is_the_smallest(members: list[float], nonmembers: list[float]) -> None:
+    x, y = np.array(members), np.array(nonmembers)
+    assert (y > threshold_at_fpr(y, 0.2)).mean() <= 0.2
+    assert s.tpr_at_fpr(x, y, fpr=0.2).value == pytest.approx(slow_tpr(x, y, 0.2))
+    fpr, tpr, _ = roc_curve(np.repeat([1, 0], [len(x), len(y)]), np.concatenate([x, y]), drop_intermediate=False)
+    # The best point of the curve can lie between two non-member scores' thresholds, never below ours.
+    assert s.tpr_at_fpr(x, y, fpr=0.2).value == pytest.approx(tpr[fpr <= 0.2 + 1e-12].max())
+
+
+def test_rates_below_the_resolution_are_not_numbers() -> None:
+    for got in (
+        s.tpr_at_fpr(np.ones(50), np.zeros(99), fpr=0.01),
+        s.ppv(np.ones(50), np.zeros(99), prior=0.1),
+        s.paired_tpr_difference(np.ones(50), np.zeros(99), np.ones(50), np.zeros(99)),
+        s.tpr_at_fpr(np.ones(0), np.zeros(100), fpr=0.01),
+        s.auc(np.ones(0), np.zeros(5)),
+        s.balanced_accuracy(np.ones(1), np.zeros(5)),
+        s.ppv(np.zeros(5), np.zeros(100), prior=0.1),
+    ):
+        assert (got.value, got.low, got.high) == (None, None, None)
+        assert got.note.startswith("not resolvable: ")
+    assert s.tpr_at_fpr(np.ones(50), np.zeros(100), fpr=0.01).value == 1.0
+
+
+def test_the_fpr_budget_survives_rounding() -> None:
+    nonmembers = np.arange(100.0)
+    for percent in range(1, 100):
+        assert (nonmembers > threshold_at_fpr(nonmembers, percent / 100)).sum() == percent
+
+
+def test_ppv_is_bayes_at_the_threshold() -> None:
+    members, nonmembers = np.arange(0, 400, 2.0), np.arange(300.0)
+    got = s.ppv(members, nonmembers, prior=0.1)
+    tpr, fpr = slow_tpr(members, nonmembers, 0.01), 0.01
+    assert got.value == pytest.approx(0.1 * tpr / (0.1 * tpr + 0.9 * fpr))
+    assert 0 <= got.low < got.value < got.high <= 1
+    assert s.ppv(np.ones(200), np.zeros(200), prior=0.01).value == 1.0
+
+
+@quick
+@given(members=tied, nonmembers=tied)
+def test_best_threshold_beats_every_other(members: list[float], nonmembers: list[float]) -> None:
+    x, y = np.array(members), np.array(nonmembers)
+    accuracy = {t: (x > t).mean() + (y <= t).mean() for t in [-np.inf, *x, *y]}
+    t = best_threshold(x, y)
+    assert (x > t).mean() + (y <= t).mean() == pytest.approx(max(accuracy.values()))
+
+
+def test_balanced_accuracy_is_cross_fitted() -> None:
+    rng = np.random.default_rng(3)
+    members, nonmembers = rng.normal(0.8, 1, 51), rng.normal(0, 1, 36)
+    hits = sum((members[1 - f :: 2] > best_threshold(members[f::2], nonmembers[f::2])).sum() for f in (0, 1))
+    kept = sum((nonmembers[1 - f :: 2] <= best_threshold(members[f::2], nonmembers[f::2])).sum() for f in (0, 1))
+    got = s.balanced_accuracy(members, nonmembers)
+    assert got.value == pytest.approx((hits / 51 + kept / 36) / 2)
+    assert got.low < got.value < got.high
+    assert s.balanced_accuracy(np.arange(10, 20.0), np.arange(9.0)).value == 1.0
+
+
+def test_balanced_accuracy_does_not_reward_noise() -> None:
+    rng = np.random.default_rng(4)
+    values = [s.balanced_accuracy(rng.normal(size=30), rng.normal(size=30)).value for _ in range(200)]
+    assert abs(np.mean(values) - 0.5) < 0.02
+
+
+def test_class_thresholds_help_only_where_classes_differ() -> None:
+    labels = np.repeat([0, 1], 40)
+    members, nonmembers = np.tile([1.0, 1.1], 40) + 10 * labels, np.tile([0.0, 0.1], 40) + 10 * labels
+    both = {"member_labels": labels, "nonmember_labels": labels}
+    assert s.balanced_accuracy(members, nonmembers).value == pytest.approx(0.75)
+    assert s.balanced_accuracy(members, nonmembers, class_thresholds=True, **both).value == 1.0
+    few = np.arange(80)  # one example per class: the common threshold
+    got = s.balanced_accuracy(members, nonmembers, class_thresholds=True, member_labels=few, nonmember_labels=few)
+    assert got.value == s.balanced_accuracy(members, nonmembers).value
+    with pytest.raises(UsageError):
+        s.balanced_accuracy(members, nonmembers, class_thresholds=True)
+
+
+def test_smallest_detectable_auc() -> None:
+    expected = 0.5 + (1.6448536 + 0.8416212) * math.sqrt(201 / 120000)
+    assert s.smallest_detectable_auc(100, 100) == pytest.approx(expected, abs=1e-6)
+    assert s.smallest_detectable_auc(1, 1) == 1.0
+    rng, edge = np.random.default_rng(5), math.sqrt(2) * norm.ppf(expected)
+    found = sum(s.auc(rng.normal(edge, 1, 100), rng.normal(size=100), confidence=0.9).low > 0.5 for _ in range(300))
+    assert 0.7 < found / 300 < 0.9
+    with pytest.raises(DataError):
+        s.smallest_detectable_auc(0, 5)
+
+
+def test_paired_auc_difference_matches_the_covariance() -> None:
+    rng = np.random.default_rng(6)
+    members, nonmembers = rng.normal(0.5, 1, (2, 35)), rng.normal(0, 1, (2, 27))
+    aucs, cov = s.delong_covariance(members, nonmembers)
+    got = s.paired_auc_difference(members[0], nonmembers[0], members[1], nonmembers[1], alpha=0.05, alpha_low=0.01)
+    spread = math.sqrt(cov[0, 0] + cov[1, 1] - 2 * cov[0, 1])
+    assert got.value == pytest.approx(aucs[0] - aucs[1])
+    assert got.high == pytest.approx(got.value + norm.ppf(0.95) * spread)
+    assert got.low == pytest.approx(got.value - norm.ppf(0.99) * spread)
+
+
+@pytest.mark.parametrize("difference", [s.paired_auc_difference, s.paired_tpr_difference])
+def test_paired_differences_are_zero_where_decisions_are_the_same(difference) -> None:
+    rng = np.random.default_rng(7)
+    members, nonmembers = rng.normal(0.5, 1, 120), rng.normal(0, 1, 120)
+    for other in (lambda v: v, lambda v: 3 * v + 1):
+        got = difference(members, nonmembers, other(members), other(nonmembers))
+        assert (got.value, got.low, got.high) == (0.0, 0.0, 0.0)
+    # Perfect separation on both sides, but not the same ranking: zero seen is not zero known.
+    got = difference(members + 100, nonmembers, members[::-1] + 100, nonmembers)
+    assert got.value == 0.0
+    assert got.high == pytest.approx(1 - 0.05 ** (1 / 120))
+    with pytest.raises(DataError):
+        difference(members, nonmembers, members[1:], nonmembers)
+
+
+def test_paired_auc_bounds_hold_at_their_rate() -> None:
+    rng, above = np.random.default_rng(8), 0
+    for _ in range(400):
+        x, y = rng.normal(0.3, 1, 80), rng.normal(0, 1, 80)
+        noisy = [v + rng.normal(0, 0.5, 80) for v in (x, y, x, y)]
+        above += s.paired_auc_difference(*noisy).low > 0
+    assert above <= 35  # 20 expected, standard deviation 4.4
+
+
+def test_paired_tpr_difference_is_seeded_and_matches_a_loop(monkeypatch) -> None:
+    rng = np.random.default_rng(9)
+    data = rng.normal(1, 1, 90), rng.normal(0, 1, 110), rng.normal(0, 1, 90), rng.normal(0, 1, 110)
+    got = s.paired_tpr_difference(*data, fpr=0.1)
+    assert got == s.paired_tpr_difference(*data, fpr=0.1)
+    assert got.value == pytest.approx(slow_tpr(*data[:2], 0.1) - slow_tpr(*data[2:], 0.1))
+    monkeypatch.setattr(rates, "RESAMPLES", 200)
+    draw = np.random.default_rng(0)
+    i, j = draw.integers(90, size=(200, 90)), draw.integers(110, size=(200, 110))
+    loop = [
+        slow_tpr(data[0][a], data[1][b], 0.1) - slow_tpr(data[2][a], data[3][b], 0.1) for a, b in zip(i, j, strict=True)
+    ]
+    got = s.paired_tpr_difference(*data, fpr=0.1)
+    assert got.low == pytest.approx(np.quantile(loop, 0.05, method="lower"))
+    assert got.high == pytest.approx(np.quantile(loop, 0.95, method="higher"))
+
+
+def test_roc_points_are_few_and_on_the_curve() -> None:
+    rng = np.random.default_rng(10)
+    members, nonmembers = rng.normal(0.5, 1, 900), rng.normal(0, 1, 1100)
+    got = s.roc_points(members, nonmembers)
+    assert len(got["fpr"]) == len(got["tpr"]) <= 200
+    assert (got["fpr"][0], got["tpr"][0], got["fpr"][-1], got["tpr"][-1]) == (0, 0, 1, 1)
+    full = roc_curve(np.repeat([1, 0], [900, 1100]), np.concatenate([members, nonmembers]), drop_intermediate=False)
+    assert set(zip(got["fpr"], got["tpr"], strict=True)) <= set(zip(full[0].tolist(), full[1].tolist(), strict=True))
+    assert np.trapezoid(got["tpr"], got["fpr"]) == pytest.approx(slow_auc(members, nonmembers), abs=0.01)
+    assert s.roc_points(np.ones(0), np.ones(3)) == {"fpr": [], "tpr": []}
+
+
+def test_scores_and_options_are_checked() -> None:
+    with pytest.raises(DataError):
+        s.auc(np.array([np.nan]), np.ones(3))
+    with pytest.raises(DataError):
+        s.delong_covariance(np.ones((1, 1)), np.ones((1, 5)))
+    with pytest.raises(UsageError):
+        s.tpr_at_fpr(np.ones(3), np.ones(3), fpr=0.0)
+    with pytest.raises(UsageError):
+        s.ppv(np.ones(3), np.ones(3), prior=1.0)

@@ -1,0 +1,180 @@
+"""Verdicts: calibrated without a leak, find a planted one, and answer each question by its rule."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mobileprune.attacks import ATTACKS, Outputs
+from mobileprune.audit.compare import Comparison, against_ceiling, measure
+from mobileprune.audit.statistics import Estimate
+from mobileprune.audit.verdict import CAVEAT, EXIT_CODES, Policy, _decide, judge
+from mobileprune.errors import ConfigError, DataError
+
+
+def outputs(
+    m: int, n: int, *, leak: float = 0.0, canaries: int = 0, canary_leak: float = 0.0, seed: int = 0
+) -> Outputs:
+    """Noisy logits of 4 classes; the true class gains 1, and ``leak`` more on members."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for size, gain, canary_gain in ((m, leak, canary_leak), (n, 0.0, 0.0)):
+        labels, groups = rng.integers(4, size=size), np.arange(size) < canaries
+        logits = rng.normal(0, 1, (size, 4))
+        logits[np.arange(size), labels] += 1 + gain + canary_gain * groups
+        sides.append((logits, labels, groups))
+    (x, xl, xg), (y, yl, yg) = sides
+    return Outputs(x, y, xl, yl, xg, yg)
+
+
+def with_margin(source: Outputs, margin: float) -> Outputs:
+    """An export whose outputs favour the true class of members."""
+    members = source.members.copy()
+    members[np.arange(len(members)), source.member_labels] += margin
+    return replace(source, members=members)
+
+
+def by_question(verdict) -> dict:
+    return {finding.question: finding for finding in verdict.findings}
+
+
+def test_without_a_leak_a_fail_is_as_rare_as_stated() -> None:
+    policy = Policy(max_auc=0.5)
+    fails = sum(
+        by_question(judge(outputs(60, 60, seed=seed), None, policy))["ceiling"].verdict == "fail" for seed in range(200)
+    )
+    assert fails <= 17  # at most 10 expected, standard deviation 3.1
+
+
+def test_at_the_limit_a_pass_is_as_rare_as_stated() -> None:
+    passes = 0
+    truth = float(
+        np.mean(
+            [
+                c.estimate.value
+                for c in against_ceiling(outputs(9000, 9000, leak=0.6), "all", limit=0.6, alpha=0.05)
+                if c.attack == "loss"
+            ]
+        )
+    )
+    for seed in range(200):
+        verdict = judge(outputs(60, 60, leak=0.6, seed=1000 + seed), None, Policy(max_auc=truth))
+        passes += by_question(verdict)["ceiling"].verdict == "pass"
+    assert passes <= 17
+
+
+def test_a_planted_leak_is_found_and_its_absence_passes() -> None:
+    leaky = judge(outputs(400, 400, leak=1.5), None, Policy())
+    assert by_question(leaky)["ceiling"].verdict == "fail"
+    assert (leaky.overall, leaky.exit_code) == ("fail", 3)
+    assert by_question(judge(outputs(800, 800), None, Policy()))["ceiling"].verdict == "pass"
+
+
+def test_a_leak_of_canaries_only_is_found() -> None:
+    found = by_question(judge(outputs(1200, 1200, canaries=80, canary_leak=3.0), None, Policy()))
+    assert found["ceiling"].verdict == "pass"
+    assert found["canary_ceiling"].verdict == "fail"
+    assert found["canary_ceiling"].group == "canaries"
+
+
+def test_a_small_sample_is_inconclusive() -> None:
+    verdict = judge(outputs(20, 20), outputs(20, 20), Policy())
+    assert (verdict.overall, verdict.exit_code) == ("inconclusive", 4)
+    assert by_question(verdict)["deployment"].verdict == "pass"
+    assert verdict.smallest_detectable_auc["all"] > 0.7
+
+
+def test_identical_outputs_pass_deployment() -> None:
+    source = outputs(500, 500, leak=0.3, canaries=20)
+    finding = by_question(judge(source, source, Policy()))["deployment"]
+    assert finding.verdict == "pass"
+    assert finding.bounds == (0.0, 0.0)
+
+
+def test_a_neutral_export_passes_deployment() -> None:
+    source, rng = outputs(900, 900, leak=0.3, canaries=60), np.random.default_rng(1)
+    noise = {side: getattr(source, side) + rng.normal(0, 5e-7, (900, 4)) for side in ("members", "nonmembers")}
+    assert by_question(judge(replace(source, **noise), source, Policy()))["deployment"].verdict == "pass"
+
+
+def test_an_export_that_favours_members_fails_deployment() -> None:
+    source = outputs(500, 500)
+    finding = by_question(judge(with_margin(source, 0.5), source, Policy()))["deployment"]
+    assert finding.verdict == "fail"
+    assert finding.estimate.low > finding.limit
+    assert by_question(judge(source, with_margin(source, 0.5), Policy()))["deployment"].verdict == "pass"
+
+
+def test_a_leak_on_canaries_alone_fails_deployment() -> None:
+    source = outputs(500, 500, canaries=50)
+    members = source.members.copy()
+    members[np.arange(50), source.member_labels[:50]] += 4
+    finding = by_question(judge(replace(source, members=members), source, Policy()))["deployment"]
+    assert finding.verdict == "fail"
+    assert finding.group == "canaries"
+
+
+def test_without_the_source_deployment_stays_open() -> None:
+    finding = by_question(judge(outputs(300, 300), None, Policy()))["deployment"]
+    assert finding.verdict == "inconclusive"
+    assert finding.estimate.value is None
+    assert "source was not available" in finding.estimate.note
+    assert "source was not available" in finding.sentence
+
+
+def test_other_examples_are_refused() -> None:
+    with pytest.raises(DataError, match="member_labels differ"):
+        judge(outputs(50, 50), outputs(50, 50, seed=1), Policy())
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected", "attack"),
+    [
+        ([(0.50, 0.55), (0.51, 0.59)], "pass", "1"),
+        ([(0.50, 0.55), (0.51, 0.60)], "inconclusive", "1"),
+        ([(0.60, 0.70), (0.51, 0.59)], "inconclusive", "0"),
+        ([(0.61, 0.70), (0.51, 0.90)], "fail", "0"),
+        ([(None, None), (0.51, 0.59)], "inconclusive", "0"),
+        ([(None, None), (0.61, 0.70)], "fail", "1"),
+    ],
+)
+def test_the_rule(intervals: list, expected: str, attack: str) -> None:
+    compared = [
+        Comparison(str(i), "all", "auc", Estimate(low, low, high, 0.9, "test"), 0.6)
+        for i, (low, high) in enumerate(intervals)
+    ]
+    finding = _decide("ceiling", compared)
+    assert (finding.verdict, finding.attack) == (expected, attack)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (1, 1), (2, 3), (13, 200)])
+@pytest.mark.parametrize("canaries", [0, 1, 2])
+def test_everything_is_plain_json_at_any_size(sizes: tuple[int, int], canaries: int) -> None:
+    found = outputs(*sizes, canaries=canaries)
+    verdict = judge(found, with_margin(found, 0.1), Policy())
+    text = json.dumps(verdict.to_dict(), allow_nan=False)
+    assert json.loads(text)["caveat"] == CAVEAT
+    measured = {g: {a: m.to_dict() for a, m in attacks.items()} for g, attacks in measure(found).items()}
+    json.dumps(measured, allow_nan=False)
+    assert all(list(attacks) == list(ATTACKS) for attacks in measured.values())
+    assert EXIT_CODES == {"pass": 0, "fail": 3, "inconclusive": 4}
+
+
+def test_measure_reports_the_groups() -> None:
+    measured = measure(outputs(150, 120, canaries=30))
+    assert list(measured) == ["all", "canaries"]
+    loss = measured["all"]["loss"]
+    assert (loss.members, loss.nonmembers, loss.access) == (150, 120, "probabilities")
+    assert loss.tpr_at_1pct_fpr.value is not None
+    assert loss.tpr_at_01pct_fpr.value is None
+    assert "per class" in measured["all"]["modified_entropy"].balanced_accuracy.method
+    assert measured["canaries"]["gap"].members == 30
+
+
+def test_policy_lists_all_problems() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Policy(max_auc=0.4, max_canary_auc=float("nan"), auc_margin=0.0, tpr_margin=2.0, alpha=0.5)
+    assert len(caught.value.problems) == 5
