@@ -3,29 +3,34 @@
 >>> import mobileprune  # doctest: +SKIP
 >>> result = mobileprune.export("out", sparsity=0.9, target="onnx")  # doctest: +SKIP
 >>> result.audit.verdict.overall  # doctest: +SKIP
-'fail'
+'inconclusive'
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mobileprune import evaluate, pipeline
+from mobileprune import evaluate
 from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.audit.verdict import Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.config import SECTIONS, Config, from_dict
+from mobileprune.config import OWNERS, Config, flag, from_dict, nested
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
-from mobileprune.evaluate import AttackResult, AuditResult
+from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.files import atomic_folder
-from mobileprune.models.folder import ModelFolder
-from mobileprune.pipeline import Context
+from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.export import export as run_export
+from mobileprune.pipeline.inputs import data_from_lineage
+from mobileprune.pipeline.prune import prune as run_prune
+from mobileprune.pipeline.train import adopt
+from mobileprune.pipeline.train import train as run_train
 from mobileprune.pruning import method
 from mobileprune.report import write_report
 from mobileprune.runs import RunStore, StepResult
@@ -54,43 +59,50 @@ class ReportResult:
         }
 
 
-def configure(config: Config | None = None, **options: Any) -> Config:
-    """``config`` with flat ``options`` laid over it: ``configure(sparsity=0.9, target="onnx", seed=1)``."""
-    owner = {f.name: name for name, section in SECTIONS.items() for f in fields(section)}
-    nested: dict[str, Any] = {}
-    for key, value in options.items():
-        if key == "seed":
-            nested["seed"] = value
-        elif key in owner:
-            nested.setdefault(owner[key], {})[key] = value
-        else:
-            raise UsageError(f"unknown option {key!r}: choose from seed, {', '.join(sorted(owner))}")
-    return from_dict(nested, config)
+def configure(source: Where | None = None, **options: Any) -> Config:
+    """The defaults, or what the model folder ``source`` was made from, with flat ``options`` laid over.
+
+    ``configure(sparsity=0.9, target="onnx", seed=1)``. A source built by a function of the user's needs the
+    same ``model`` given again: a file alone never decides which code is run.
+    """
+    if source is None:
+        return from_dict(nested(options))
+    info = ModelFolder.load(Path(source)).info
+    base = Config(data=data_from_lineage(info.config["data"]), seed=info.config["seed"])
+    if ":" not in info.model:
+        base = replace(base, train=replace(base.train, model=info.model))
+    config = from_dict(nested(options), base)
+    if config.train.model != info.model:
+        raise UsageError(
+            f"{source} was built by {info.model}, not by {config.train.model}; using it runs that code: "
+            f"allow it with --model {info.model}"
+        )
+    return config
 
 
-def context(runs: Where | None = None) -> Context:
-    return Context(RunStore(Path(runs)) if runs else RunStore())
+def context(runs: Where | None = None, num_threads: int = 1) -> Context:
+    return Context(RunStore(Path(runs)) if runs else RunStore(), num_threads=num_threads)
 
 
-def train(output: Where, *, config: Config, ctx: Context, force: bool = False) -> ModelFolder:
-    """Train the dense model and copy its folder to ``output``."""
-    return _copy(pipeline.train(config, ctx), Path(output), force)
+def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
+    """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
+    return _copy(run_train(configure(**options), ctx or context()), Path(output), force)
 
 
 def prune(
-    output: Where, source: Where | None = None, *, config: Config, ctx: Context, force: bool = False
+    output: Where, source: Where | None = None, *, ctx: Context | None = None, force: bool = False, **options: Any
 ) -> ModelFolder:
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
+    ctx, config = ctx or context(), configure(source, **options)
     method(config.prune.method)
-    dense = pipeline.train(config, ctx) if source is None else pipeline.adopt(ModelFolder.load(Path(source)), ctx)
-    return _copy(pipeline.prune_model(dense, config, ctx), Path(output), force)
+    dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
+    return _copy(run_prune(dense, config, ctx), Path(output), force)
 
 
 def export(
     output: Where,
     source: Where | None = None,
     *,
-    config: Config | None = None,
     ctx: Context | None = None,
     policy: Policy | None = None,
     force: bool = False,
@@ -98,23 +110,22 @@ def export(
 ) -> ReportResult:
     """The whole way: train and prune what is missing, export, check, benchmark, attack, report.
 
-    ``source``: a model folder to export as it is. ``options`` as in :func:`configure`. Raises
-    ParityError when the exported file computes something else than the model; ``output`` is then not written.
+    ``source``: a model folder. It is exported as it is, or pruned first when an option of pruning (such as
+    ``sparsity``) is given. Raises ParityError when the exported file computes something else than the
+    model; ``output`` is then not written.
     """
-    ctx, config = ctx or context(), configure(config, **options)
-    chosen, output = target(config.export.target), Path(output)
+    ctx, config, output = ctx or context(), configure(source, **options), Path(output)
+    chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
+    method(config.prune.method)
     _check_free(output, force)
-    if source is None:
-        method(config.prune.method)
-        dense = pipeline.train(config, ctx)
-        folder = pipeline.prune_model(dense, config, ctx)
-        pipeline.export_model(dense, config, ctx)
-    else:
-        folder = pipeline.adopt(ModelFolder.load(Path(source)), ctx)
-    made = pipeline.export_model(folder, config, ctx)
+    folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
+    if pruning:
+        folder = run_prune(folder, config, ctx)
+    made = run_export(folder, config, ctx)
     if not _is_same(output, made):
         made = write_artifact(output, made.path / chosen.file, made.manifest, force=force)
-    return report(output, data=_data(config), ctx=ctx, policy=policy)
+    data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
+    return report(output, data=data, ctx=ctx, policy=policy)
 
 
 def bench(
@@ -133,7 +144,7 @@ def bench(
 
 def attack(artifact: Where, *, data: Mapping[str, Any] | None = None, ctx: Context | None = None) -> AttackResult:
     """Every attack on the file, its source and the dense baseline."""
-    return _audit(Artifact.load(Path(artifact)), dict(data or {}), ctx or context(), Policy()).attack
+    return audit(artifact, data=data, ctx=ctx).attack
 
 
 def audit(
@@ -143,8 +154,8 @@ def audit(
     ctx: Context | None = None,
     policy: Policy | None = None,
 ) -> AuditResult:
-    """The attacks and the verdict under ``policy``."""
-    return _audit(Artifact.load(Path(artifact)), dict(data or {}), ctx or context(), policy or Policy())
+    """The attacks and the verdict under ``policy``. ``data``: dataset and data_dir, where the manifest can't tell."""
+    return _audit(Artifact.load(Path(artifact)), dict(data or {}), ctx or context(), policy or Policy())[0]
 
 
 def report(
@@ -157,30 +168,35 @@ def report(
 ) -> ReportResult:
     """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
     loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
-    audited = _audit(loaded, dict(data or {}), ctx, policy or Policy())
-    baseline = evaluate.relatives(loaded, dict(data or {}), ctx).baseline
-    measured = run_bench(loaded, baseline, num_threads=ctx.num_threads)
+    audited, kin = _audit(loaded, dict(data or {}), ctx, policy or Policy())
+    measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
     result = ReportResult(loaded, measured, audited, tuple(ctx.store.done), {})
-    paths = write_report(result.to_dict(), Path(output) if output else loaded.path)
-    return ReportResult(loaded, measured, audited, result.steps, paths)
+    return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
 def inspect(artifact: Where) -> dict[str, Any]:
     """The verified manifest as plain JSON values."""
-    from dataclasses import asdict
-
-    loaded = Artifact.load(Path(artifact))
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(loaded.manifest).items()}
+    values = asdict(Artifact.load(Path(artifact)).manifest)
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
-def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Policy) -> AuditResult:
+def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Policy) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
-    asked = evaluate.subjects(artifact, evaluate.relatives(artifact, data, ctx), splits, ctx)
-    return AuditResult(evaluate.result(artifact, splits, asked), evaluate.verdict(asked, policy))
+    kin = evaluate.relatives(artifact, data, ctx)
+    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    verdict = evaluate.verdict(artifact, asked, policy)
+    return AuditResult(evaluate.result(artifact, splits, asked), verdict), kin
 
 
-def _data(config: Config) -> dict[str, Any]:
-    return {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
+def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
+    """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
+    allowed = {"model", "lr", "batch_size"} if pruning else {"model"}
+    idle = [o for o in options if OWNERS.get(o) == "train" and o not in allowed]
+    if idle:
+        raise UsageError(
+            f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
+        )
+    return adopt(ModelFolder.load(Path(source)), ctx)
 
 
 def _check_free(output: Path, force: bool) -> None:
@@ -200,9 +216,9 @@ def _is_same(output: Path, made: Artifact) -> bool:
 
 
 def _copy(folder: ModelFolder, output: Path, force: bool) -> ModelFolder:
-    if output.exists() and not (force and (output / "model.json").is_file()):
+    if output.exists() and not (force and (output / RECORD).is_file()):
         raise UsageError(f"{output} exists; choose another -o, or give --force to replace a model folder")
     with atomic_folder(output, replace=force) as temporary:
-        for name in ("weights.safetensors", "model.json"):
+        for name in (WEIGHTS, RECORD):
             shutil.copyfile(folder.path / name, temporary / name)
     return ModelFolder.load(output)

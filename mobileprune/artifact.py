@@ -15,6 +15,7 @@ from typing import Any
 
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.files import atomic_folder, sha256, write_json
+from mobileprune.schemas import problems
 
 FORMAT = "mobileprune-artifact"
 FORMAT_VERSION = 1
@@ -46,12 +47,6 @@ class Manifest:
     format: str = field(default=FORMAT)
     format_version: int = field(default=FORMAT_VERSION)
 
-    @property
-    def dataset(self) -> dict[str, Any]:
-        """How to get the audit's data again; empty for an artifact without lineage."""
-        value = self.lineage.get("data")
-        return value if isinstance(value, dict) else {}
-
 
 @dataclass(frozen=True)
 class Artifact:
@@ -72,11 +67,7 @@ class Artifact:
             )
         if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ArtifactError(f"{manifest_path}: larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
-        try:
-            value = json.loads(manifest_path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{manifest_path}: not valid JSON ({error}); export again") from error
-        manifest = parse_manifest(value, manifest_path)
+        manifest = parse_manifest(manifest_path)
         model = path / manifest.file
         if not model.is_file() or model.is_symlink():
             raise ArtifactError(f"{model}: the manifest's model file is missing or a link; export again")
@@ -89,48 +80,29 @@ class Artifact:
         return cls(path, manifest)
 
 
-def parse_manifest(value: Any, where: Path) -> Manifest:
-    """Check every field; ArtifactError names all the wrong ones."""
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise ArtifactError(f"{where}: 'format' must be {FORMAT!r}; this is not a mobileprune manifest")
-    if value.get("format_version") != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{where}: format version {value.get('format_version')!r}, this mobileprune reads {FORMAT_VERSION}"
-        )
-
-    def numbers(item: Any, kinds: Any) -> bool:
-        return isinstance(item, list) and all(
-            isinstance(n, kinds) and not isinstance(n, bool) and math.isfinite(n) for n in item
-        )
-
-    def text(item: Any) -> bool:
-        return isinstance(item, str)
-
-    channels = value["input_shape"][0] if numbers(value.get("input_shape"), int) and value["input_shape"] else 0
-    rules = {
-        "target": text,
-        "file": lambda v: text(v) and v == Path(v).name and v not in ("", ".", "..", MANIFEST) and "\\" not in v,
-        "sha256": lambda v: text(v) and len(v) == 64 and set(v) <= set("0123456789abcdef"),
-        "size_bytes": lambda v: isinstance(v, int) and v >= 0,
-        "input_shape": lambda v: numbers(v, int) and len(v) == 3 and all(0 < n <= 8192 for n in v),
-        "num_classes": lambda v: isinstance(v, int) and 1 <= v <= 1_000_000,
-        "mean": lambda v: numbers(v, (int, float)) and len(v) == channels,
-        "std": lambda v: numbers(v, (int, float)) and len(v) == channels and all(n > 0 for n in v),
-        "preprocessing_baked": lambda v: isinstance(v, bool),
-        "labels": lambda v: isinstance(v, list) and all(map(text, v)),
-        "sparsity": lambda v: isinstance(v, dict),
-        "forms": lambda v: isinstance(v, list) and all(map(text, v)),
-        "parity": lambda v: isinstance(v, dict),
-        "lineage": lambda v: isinstance(v, dict),
-        "created": text,
-        "input_name": text,
-        "output_name": text,
-    }
-    wrong = [name for name, rule in rules.items() if name not in value or not rule(value[name])]
+def parse_manifest(path: Path) -> Manifest:
+    """Read and check every field; ArtifactError names what is wrong."""
+    try:
+        value = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: not valid JSON ({error}); export again") from error
+    if isinstance(value, dict) and value.get("format") == FORMAT and value.get("format_version") != FORMAT_VERSION:
+        found = str(value.get("format_version"))[:20]
+        raise ArtifactError(f"{path}: format version {found}, this mobileprune reads {FORMAT_VERSION}")
+    wrong = problems(value, "manifest")
+    if not wrong and not len(value["mean"]) == len(value["std"]) == value["input_shape"][0]:
+        wrong = [f"mean and std need one number for each of the {value['input_shape'][0]} channels"]
     if wrong:
-        raise ArtifactError(f"{where}: missing or malformed: {', '.join(wrong)}; see export/README.md, or export again")
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v := value[name], list) else v for name in rules}
+        raise ArtifactError(f"{path}: {'; '.join(wrong)}; see export/README.md, or export again")
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
     return Manifest(**fields)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def write_artifact(path: Path, model_file: Path, manifest: Manifest, *, force: bool = False) -> Artifact:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from mobileprune.errors import ConfigError
+from mobileprune.errors import ConfigError, unknown
 
 PRUNE_SCOPES = ("layer", "global")
 KEEP_DENSE = ("none", "first", "last", "first-last")
@@ -38,7 +38,12 @@ class DataConfig:
     dataset: str = option("digits", "digits, mnist, fashion-mnist, cifar10, cifar100, folder:PATH or npz:PATH")
     data_dir: str | None = option(None, "where a named data set lies or is downloaded to")
     members: int | None = option(None, "training images, and as many held-out ones", low=1)
-    canaries: float = option(0.1, "share of members and held-out images with a wrong label", low=0.0, high=0.5)
+    canaries: float | None = option(
+        None,
+        "share of members and held-out images that get a wrong label (0.1 for named sets, 0 for your own)",
+        low=0.0,
+        high=0.5,
+    )
 
 
 @dataclass(frozen=True)
@@ -175,3 +180,28 @@ def to_toml(config: Config) -> str:
 
 def default_of(item: Field[Any]) -> Any:
     return None if item.default is MISSING else item.default
+
+
+OWNERS = {item.name: name for name, section in SECTIONS.items() for item in fields(section)}
+"""Option name -> its section; names are unique over all sections."""
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat ``options`` (``sparsity=0.9, seed=1``) as the nested values of :func:`from_dict`; UsageError for others."""
+    values: dict[str, Any] = {}
+    for key, value in options.items():
+        if key == "seed":
+            values["seed"] = value
+        elif key in OWNERS:
+            values.setdefault(OWNERS[key], {})[key] = value
+        else:
+            raise unknown("option", key, ["seed", *OWNERS])
+    return values
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`nested`."""
+    options: dict[str, Any] = {}
+    for key, value in values.items():
+        options |= value if key in SECTIONS else {key: value}
+    return options

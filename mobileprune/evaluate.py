@@ -6,7 +6,7 @@ something to hold the file against.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,20 @@ from mobileprune.artifact import Artifact
 from mobileprune.attacks import Outputs
 from mobileprune.audit.compare import Group, Measurement, measure
 from mobileprune.audit.verdict import Policy, Verdict, judge
-from mobileprune.config import Config, DataConfig, ExportConfig
+from mobileprune.config import Config, ExportConfig
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
 from mobileprune.models.folder import ModelFolder
-from mobileprune.pipeline import Context, export_model, find_model, pixels, source_logits, splits_of
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.export import export, source_logits
+from mobileprune.pipeline.inputs import data_from_lineage, pixels, splits_of
+from mobileprune.pipeline.train import find_model
 from mobileprune.runtimes import open_runtime
 
+MEMBERSHIP_UNKNOWN = (
+    "it is not known what the checkpoint was trained on, so held-out images may be members; "
+    "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
+)
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
@@ -87,24 +94,19 @@ class Relatives:
 
 def config_of(artifact: Artifact, overrides: dict[str, Any]) -> Config:
     """The configuration of the artifact's data, from its lineage; ``overrides`` (dataset, data_dir) replace parts."""
-    recorded = artifact.manifest.dataset
-    known: dict[str, Any] = {key: recorded[key] for key in ("dataset", "members", "canaries") if key in recorded}
-    seed = recorded.get("seed", 0)
-    return Config(data=replace(DataConfig(), **{**known, **overrides}), seed=seed)
+    recorded = artifact.manifest.lineage["data"]
+    return Config(data=replace(data_from_lineage(recorded), **overrides), seed=recorded["seed"])
 
 
 def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
     """The very split that the artifact was trained on; DataError when it cannot be had again."""
-    expected = artifact.manifest.dataset.get("split_sha256")
-    if expected is None:
-        raise DataError(
-            f"{artifact.path}: its manifest names no training data, so members are unknown; export it again"
-        )
+    recorded = artifact.manifest.lineage["data"]
     splits = splits_of(config_of(artifact, overrides))
-    if splits.sha256() != expected:
+    if splits.sha256() != recorded["split_sha256"]:
         raise DataError(
-            f"the data found is not what {artifact.path} was trained on (split {splits.sha256()[:12]}…, "
-            f"manifest {str(expected)[:12]}…); give the same --dataset and --data-dir"
+            f"{splits.images.name} is not what {artifact.path} was trained on ({recorded['dataset']}, split "
+            f"{recorded['split_sha256'][:12]}…, not {splits.sha256()[:12]}…); "
+            "say where it is with --dataset and --data-dir"
         )
     return splits
 
@@ -112,12 +114,12 @@ def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
 def relatives(artifact: Artifact, overrides: dict[str, Any], context: Context) -> Relatives:
     """Look the relatives up in the run store by the hashes of the manifest."""
     lineage = artifact.manifest.lineage
-    source = find_model(context.store, lineage.get("weights_sha256"))
-    dense = find_model(context.store, lineage.get("dense_weights_sha256"))
+    source = find_model(context.store, lineage["weights_sha256"])
+    dense = find_model(context.store, lineage["dense_weights_sha256"]) if lineage["dense_weights_sha256"] else None
     if dense is None:
         return Relatives(source, None)
-    options = ExportConfig(**lineage["export"])
-    return Relatives(source, export_model(dense, replace(config_of(artifact, overrides), export=options), context))
+    same_way = replace(config_of(artifact, overrides), export=ExportConfig(**lineage["export"]))
+    return Relatives(source, export(dense, same_way, context))
 
 
 def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, context: Context) -> Subject:
@@ -142,12 +144,13 @@ def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, c
 
 
 def ask_artifact(name: str, artifact: Artifact, splits: Splits, context: Context) -> Subject:
-    def predict(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return open_runtime(artifact, context.num_threads).predict(x)
-
-    return ask(
-        name, {"artifact": artifact.manifest.sha256, "target": artifact.manifest.target}, predict, splits, context
-    )
+    manifest = artifact.manifest
+    identity = {
+        "artifact": manifest.sha256,
+        "target": manifest.target,
+        "preprocessing": [manifest.preprocessing_baked, list(manifest.mean), list(manifest.std)],
+    }
+    return ask(name, identity, lambda x: open_runtime(artifact, context.num_threads).predict(x), splits, context)
 
 
 def subjects(artifact: Artifact, kin: Relatives, splits: Splits, context: Context) -> dict[str, Subject]:
@@ -174,20 +177,28 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Att
             "held_out": float((out.nonmembers.argmax(1) == out.nonmember_labels).mean()),
         }
         measured[name] = SubjectResult(name, accuracy, measure(out))
-    missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
-    notes = [
-        f"{words} is not in the run store, so nothing is held against it"
-        for k, words in missing.items()
-        if k not in asked
-    ]
     data = {
         "name": splits.images.name,
         "split_sha256": splits.sha256(),
+        "membership": splits.membership,
         "counts": splits.counts(),
     }
-    return AttackResult(artifact, data, measured, tuple(notes))
+    return AttackResult(artifact, data, measured, tuple(_notes(artifact, splits, asked)))
 
 
-def verdict(asked: dict[str, Subject], policy: Policy) -> Verdict:
+def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Iterator[str]:
+    missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
+    for name, words in missing.items():
+        if name not in asked:
+            yield f"{words} is not in the run store, so nothing is held against it"
+    if not artifact.manifest.lineage["held_out_unseen"]:
+        yield MEMBERSHIP_UNKNOWN
+    if splits.canary.any():
+        count = int(splits.canary[splits.members].sum())
+        yield f"{count} members carry a wrong label on purpose (canaries): train with --canaries 0 what you ship"
+
+
+def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy) -> Verdict:
     source = asked.get("source")
-    return judge(asked["artifact"].outputs, source.outputs if source else None, policy)
+    unsure = None if artifact.manifest.lineage["held_out_unseen"] else MEMBERSHIP_UNKNOWN
+    return judge(asked["artifact"].outputs, source.outputs if source else None, policy, unsure=unsure)

@@ -1,18 +1,26 @@
-"""Writing files so that nothing is ever half-written: to a temporary name, then one rename."""
+"""Writing files so that nothing is ever half-written: to a temporary name, then one rename.
+
+Temporary names are ``.NAME.<host>-<pid>.<random>``, so that what a killed process left behind is known
+as such and cleared away by the next one that writes NAME.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import MobilepruneError
+
+OLD = ".old"
 
 
 def sha256(path: Path) -> str:
@@ -39,12 +47,49 @@ def _unwritable(path: Path, error: OSError) -> MobilepruneError:
     return MobilepruneError(f"cannot write {path}: {error.strerror or error}; choose a writable folder with -o")
 
 
+def _host() -> str:
+    """Tells machines apart that share a folder, without naming them."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _prefix(path: Path, pid: int | str) -> str:
+    return f".{path.name}.{_host()}-{pid}."
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove temporaries of ``path`` whose process was killed; put a folder back that was moved away last."""
+    if os.name != "posix":  # elsewhere asking for a process by its number can end it
+        return
+    start = _prefix(path, "")[:-1]
+    for found in path.parent.iterdir() if path.parent.is_dir() else ():
+        pid = found.name.removeprefix(start).partition(".")[0]
+        if not found.name.startswith(start) or not pid.isdecimal() or _alive(int(pid)):
+            continue
+        if found.suffix == OLD and not path.exists():
+            found.rename(path)
+        elif found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it becomes ``path``, on failure it goes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        clear_leftovers(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path, os.getpid()))
     except OSError as error:
         raise _unwritable(path, error) from error
     os.close(handle)
@@ -61,16 +106,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` that takes its place when the block succeeds.
 
-    With ``replace`` an existing folder is moved away first and removed last, so that a kill at any
-    moment leaves the old one or the new one whole.
+    With ``replace`` an existing folder is moved away first and removed last; a kill between the two
+    renames is mended by :func:`clear_leftovers` of the next writer.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        clear_leftovers(path)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path, os.getpid())))
     except OSError as error:
         raise _unwritable(path, error) from error
     temporary.chmod(0o755)
-    old = temporary.with_name(temporary.name + ".old")
+    old = temporary.with_name(temporary.name + OLD)
     try:
         yield temporary
         try:

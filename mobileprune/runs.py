@@ -3,8 +3,9 @@
     ROOT/<step>/<key>/        a finished result, with ``step.json`` (its inputs)
     ROOT/partial/<key>/       checkpoints of a step that is running or was killed
 
-``key`` is the SHA-256 of the step's name, its inputs and the versions of the tools that compute it. A
-finished folder appears by one rename, so a kill leaves either the whole result or a partial one to continue.
+``key`` is the SHA-256 of the step's name, its inputs, the versions of the tools that compute it and the
+source of mobileprune's computing half: changed code never answers with a result of the old. A finished
+folder appears by one rename, so a kill leaves either the whole result or a partial one to continue.
 """
 
 from __future__ import annotations
@@ -14,19 +15,29 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_folder, digest, write_json
+from mobileprune.files import atomic_folder, digest, sha256, write_json
 
 TOOLS = ("mobileprune", "torch", "onnx", "onnxruntime", "numpy")
+COMPUTING = ("convert", "data", "defenses", "export", "models", "pipeline", "pruning", "runtimes", "training.py")
 KEY_LENGTH = 32
 
 
 def tool_versions() -> dict[str, str]:
     return {name: version(name) for name in TOOLS}
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Over the modules that a step's result depends on; judging and showing are not among them."""
+    package = Path(__file__).parent
+    found = [file for name in COMPUTING for file in [package / name, *(package / name).rglob("*.py")] if file.is_file()]
+    return digest({file.relative_to(package).as_posix(): sha256(file) for file in found})
 
 
 def default_root() -> Path:
@@ -60,7 +71,7 @@ class RunStore:
 
         ``folder`` is to be filled; ``partial`` is kept between attempts, for checkpoints.
         """
-        record = {"step": name, "inputs": inputs, "versions": tool_versions()}
+        record = {"step": name, "inputs": inputs, "versions": tool_versions(), "source": source_digest()}
         key = digest(record)[:KEY_LENGTH]
         path = self.root / name / key
         started = time.monotonic()

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_file
-from mobileprune.seeding import torch_rng
+from mobileprune.seeding import stream, torch_rng
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total) after every epoch."""
@@ -101,31 +101,11 @@ def fit(
     for epoch in range(start, recipe.epochs):
         for group in optimizer.param_groups:
             group["lr"] = 0.5 * recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs))
-        rng = torch_rng(seed, what, epoch)
-        order = torch.randperm(len(examples), generator=rng)
-        total = torch.zeros(())
-        for batch in order.split(recipe.batch_size):
-            if len(batch) == 1 and len(examples) > 1:
-                continue  # batch normalisation has no variance over one example
-            x, y = examples.x[batch], examples.y[batch]
-            for hook in hooks:
-                hook.before_step(model, x, y, rng)
-            logits = model(x)
-            loss = functional.cross_entropy(logits, y)
-            for hook in hooks:
-                penalty = hook.penalty(model, logits, y)
-                if penalty is not None:
-                    loss = loss + penalty
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            for hook in hooks:
-                hook.after_step(model)
-            total += loss.detach()
-        if not torch.isfinite(total):
-            raise MobilepruneError(
-                f"{what}: the loss became {total.item()} in epoch {epoch + 1}; lower the learning rate"
-            )
+        with torch.random.fork_rng(devices=[]):  # dropout and the like draw from torch's own generator
+            torch.manual_seed(stream(seed, what, epoch, "layers"))
+            total = _epoch(model, examples, optimizer, recipe.batch_size, hooks, torch_rng(seed, what, epoch))
+        if not math.isfinite(total):
+            raise MobilepruneError(f"{what}: the loss became {total} in epoch {epoch + 1}; lower --lr")
         for hook in hooks:
             hook.after_epoch(model, epoch)
         if checkpoint and time.monotonic() - saved >= checkpoint.every_secs:
@@ -134,6 +114,37 @@ def fit(
         if progress:
             progress(what, epoch + 1, recipe.epochs)
     return model.eval()
+
+
+def _epoch(
+    model: nn.Module,
+    examples: Examples,
+    optimizer: torch.optim.Optimizer,
+    batch_size: int,
+    hooks: Sequence[Hook],
+    rng: torch.Generator,
+) -> float:
+    """One pass in random order; returns the sum of the batches' losses."""
+    total = torch.zeros(())
+    for batch in torch.randperm(len(examples), generator=rng).split(batch_size):
+        if len(batch) == 1 and len(examples) > 1:
+            continue  # batch normalisation has no variance over one example
+        x, y = examples.x[batch], examples.y[batch]
+        for hook in hooks:
+            hook.before_step(model, x, y, rng)
+        logits = model(x)
+        loss = functional.cross_entropy(logits, y)
+        for hook in hooks:
+            penalty = hook.penalty(model, logits, y)
+            if penalty is not None:
+                loss = loss + penalty
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for hook in hooks:
+            hook.after_step(model)
+        total += loss.detach()
+    return float(total)
 
 
 def _save(

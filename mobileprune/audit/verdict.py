@@ -113,8 +113,12 @@ class Verdict:
         }
 
 
-def judge(artifact: Outputs, source: Outputs | None, policy: Policy) -> Verdict:
-    """The verdict on the artifact's outputs; without ``source`` the deployment question stays open."""
+def judge(artifact: Outputs, source: Outputs | None, policy: Policy, *, unsure: str | None = None) -> Verdict:
+    """The verdict on the artifact's outputs; without ``source`` the deployment question stays open.
+
+    ``unsure``: why it is not certain who is a member. Then no attack can prove anything harmless, so what
+    would pass is inconclusive; what fails still fails.
+    """
     alpha = policy.alpha
     if source is None:
         findings = [_undecided("deployment", "all", policy.auc_margin, "the source was not available")]
@@ -130,6 +134,8 @@ def judge(artifact: Outputs, source: Outputs | None, policy: Policy) -> Verdict:
     elif artifact.member_groups.any() or artifact.nonmember_groups.any():
         reason = "fewer than 2 canaries among the members or the non-members"
         findings.append(_undecided("canary_ceiling", "canaries", policy.max_canary_auc, reason))
+    if unsure:
+        findings = [f if f.verdict == "fail" else _undecided(f.question, f.group, f.limit, unsure) for f in findings]
     overall = max((finding.verdict for finding in findings), key=SEVERITY.__getitem__)
     detectable: dict[Group, float | None] = {
         group: smallest_detectable_auc(len(part.members), len(part.nonmembers), alpha=alpha)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,9 @@ from mobileprune.api import ReportResult
 from mobileprune.bench import BenchResult
 from mobileprune.evaluate import AttackResult, AuditResult
 from mobileprune.models.folder import ModelFolder
-from mobileprune.report.tables import Rows, attack_rows, bench_rows, sparsity_sentence, summary_rows
+from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, rate_rows, sparsity_sentence, summary_rows
+
+PIPE_WIDTH = 200  # a pipe has no width to fold to
 
 
 def _print(rows: Rows, title: str) -> None:
@@ -20,11 +23,7 @@ def _print(rows: Rows, title: str) -> None:
         table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows[1:]:
         table.add_row(*row)
-    _console().print(table)
-
-
-def _console() -> Console:
-    return Console(width=None if Console().is_terminal else 110, highlight=False, soft_wrap=False)
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def model_value(folder: ModelFolder) -> dict[str, Any]:
@@ -51,7 +50,8 @@ def bench(result: BenchResult) -> None:
 def attack(result: AttackResult) -> None:
     value = result.to_dict()
     for group in value["subjects"]["artifact"]["measurements"]:
-        _print(attack_rows(value, group), f"attacks, {group}")
+        _print(attack_rows(value, group), f"every attack, {GROUPS[group]}")
+        _print(rate_rows(value, group), f"the exported file, {GROUPS[group]}")
     for note in result.notes:
         print(note)
 

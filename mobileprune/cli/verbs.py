@@ -11,12 +11,12 @@ from typing import Any
 from mobileprune import api
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli import show
-from mobileprune.cli.main import config_from
+from mobileprune.cli.parser import options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import to_toml
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
-from mobileprune.pipeline import Context
+from mobileprune.pipeline.context import Context
 from mobileprune.runs import RunStore
 
 
@@ -26,8 +26,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _context(args: argparse.Namespace, console: Console) -> Context:
-    if args.num_threads < 1:
-        raise UsageError(f"--num-threads {args.num_threads}: must be at least 1")
     store = RunStore(args.runs) if args.runs else RunStore()
     store.on_step = console.step
     return Context(store, console.progress, args.num_threads)
@@ -38,7 +36,7 @@ def _policy(args: argparse.Namespace) -> Policy:
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
-    return {key.partition(".")[2]: value for key, value in vars(args).items() if key.startswith("data.")}
+    return {name: value for name, value in vars(args).items() if name in ("dataset", "data_dir")}
 
 
 def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[], None]) -> None:
@@ -55,26 +53,26 @@ def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[],
 
 def _planned(args: argparse.Namespace) -> bool:
     """``--save-config`` and ``--dry-run``; True when there is nothing more to do."""
-    config = config_from(args)
-    if args.save_config:
-        write_text(args.save_config, to_toml(config))
-    if args.dry_run:
-        _finish(args, {"config": config.to_dict()}, lambda: print(to_toml(config), end=""))
+    if args.save_config or args.dry_run:
+        config = api.configure(getattr(args, "source", None), **options_from(args))
+        if args.save_config:
+            write_text(args.save_config, to_toml(config))
+        if args.dry_run:
+            _finish(args, {"config": config.to_dict()}, lambda: print(to_toml(config), end=""))
     return bool(args.dry_run)
 
 
 def _train(args: argparse.Namespace, console: Console) -> int:
     if not _planned(args):
-        folder = api.train(args.output, config=config_from(args), ctx=_context(args, console), force=args.force)
+        folder = api.train(args.output, ctx=_context(args, console), force=args.force, **options_from(args))
         _finish(args, show.model_value(folder), lambda: show.model(folder))
     return 0
 
 
 def _prune(args: argparse.Namespace, console: Console) -> int:
     if not _planned(args):
-        folder = api.prune(
-            args.output, args.source, config=config_from(args), ctx=_context(args, console), force=args.force
-        )
+        ctx, options = _context(args, console), options_from(args)
+        folder = api.prune(args.output, args.source, ctx=ctx, force=args.force, **options)
         _finish(args, show.model_value(folder), lambda: show.model(folder))
     return 0
 
@@ -82,14 +80,13 @@ def _prune(args: argparse.Namespace, console: Console) -> int:
 def _export(args: argparse.Namespace, console: Console) -> int:
     if _planned(args):
         return 0
-    config = config_from(args)
-    if config.export.target == "torchscript-lite":
+    options = options_from(args)
+    if options.get("target") == "torchscript-lite":
         from mobileprune.export.torchscript_lite import DEPRECATION
 
         console.say(DEPRECATION)
-    result = api.export(
-        args.output, args.source, config=config, ctx=_context(args, console), policy=_policy(args), force=args.force
-    )
+    ctx, policy = _context(args, console), _policy(args)
+    result = api.export(args.output, args.source, ctx=ctx, policy=policy, force=args.force, **options)
     _finish(args, result.to_dict(), lambda: show.report(result))
     return 0
 

@@ -13,12 +13,16 @@ from mobileprune.errors import DataError
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: ``pixels`` (N, C, H, W) uint8, ``labels`` (N,) int64 in [0, len(classes))."""
+    """Labelled images: ``pixels`` (N, C, H, W) uint8, ``labels`` (N,) int64 in [0, len(classes)).
+
+    ``member`` (N,) bool, where the data say which images a given model was trained on.
+    """
 
     name: str
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    member: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] not in (1, 3):
@@ -33,6 +37,13 @@ class Images:
                 f"{self.name}: labels must lie in [0, {len(self.classes)}), "
                 f"got {self.labels.min()} to {self.labels.max()}"
             )
+        if len(self.classes) < 2:
+            raise DataError(f"{self.name}: a classifier needs at least 2 classes, got {len(self.classes)}")
+        if self.member is not None and (self.member.dtype != np.bool_ or self.member.shape != self.labels.shape):
+            raise DataError(
+                f"{self.name}: 'member' must hold {len(self.labels)} booleans, "
+                f"got {self.member.dtype} {self.member.shape}"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,4 +56,6 @@ class Images:
         hasher = hashlib.sha256(repr(self.pixels.shape).encode())
         hasher.update(np.ascontiguousarray(self.pixels).data)
         hasher.update(np.ascontiguousarray(self.labels).data)
+        if self.member is not None:
+            hasher.update(np.ascontiguousarray(self.member).data)
         return hasher.hexdigest()

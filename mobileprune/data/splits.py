@@ -8,12 +8,15 @@ independent, which is what one-run auditing needs (Steinke et al., arXiv 2305.08
 
 Canaries are pairs whose two labels were replaced by a wrong one before the coin was thrown. A model
 can only know such a label by having memorised it, so they bound what it remembers of rare examples.
+
+Where the data state who is a member (``Images.member``), both sets are drawn from the stated ones instead,
+without coins and so without canaries.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ from mobileprune.seeding import numpy_rng
 
 Indices = NDArray[np.int64]
 MIN_PAIRS = 20  # fewer say nothing about membership
+MOST_MEMBERS = 5_000  # by default: enough to resolve a TPR at 0.1 % FPR
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Splits:
     reference: Indices
     test: Indices
     canary: NDArray[np.bool_]  # (N,) True where the label is wrong on purpose
+
+    @property
+    def membership(self) -> Literal["drawn", "stated"]:
+        """Whether the split decided who is a member, or the data did."""
+        return "drawn" if self.images.member is None else "stated"
 
     def sha256(self) -> str:
         """Names the data, the split and the canaries; recorded in every artifact."""
@@ -55,25 +64,22 @@ class Splits:
         }
 
 
-def default_members(total: int) -> int:
-    """A third of the images each for members and held-out, at most 5,000: the rest is reference and test."""
-    return min(5_000, total // 3)
+def default_canaries(dataset: str) -> float:
+    """A tenth for the named research sets; none for ``folder:`` and ``npz:``, whose models are made to be shipped."""
+    return 0.0 if ":" in dataset else 0.1
 
 
 def split(images: Images, *, seed: int, members: int | None = None, canaries: float = 0.1) -> Splits:
-    """Split ``images``; the remainder after members and held-out is halved into reference and test.
+    """Split ``images``; what remains after ``members`` and as many held-out is halved into reference and test.
 
-    Exact duplicates are dropped first: an image that is both member and held-out has no membership.
+    ``members`` defaults to a third of the images, at most 5,000. Exact duplicates are dropped first: an
+    image that is both member and held-out has no membership (where stated, it is a member).
     """
     rng = numpy_rng(seed, "splits")
-    first = {image.tobytes(): i for i, image in reversed(list(enumerate(images.pixels)))}
-    pool = rng.permutation(np.array(sorted(first.values()), dtype=np.int64))
-    wanted = default_members(len(pool)) if members is None else members
-    if wanted < MIN_PAIRS or 2 * wanted + 2 > len(pool):
-        raise DataError(
-            f"{images.name}: {wanted} members and as many held-out examples do not fit {len(pool)} distinct images; "
-            f"--members must lie between {MIN_PAIRS} and {(len(pool) - 2) // 2}"
-        )
+    if images.member is not None:
+        return _stated(images, images.member, rng, members, canaries)
+    pool = rng.permutation(_distinct(images, np.arange(len(images.labels))))
+    wanted = _wanted(images.name, members, default=len(pool) // 3, most=(len(pool) - 2) // 2)
     pairs = pool[: 2 * wanted].reshape(wanted, 2)
     rest = pool[2 * wanted :]
     coin = rng.integers(0, 2, size=wanted)
@@ -81,14 +87,43 @@ def split(images: Images, *, seed: int, members: int | None = None, canaries: fl
     canary = np.zeros(len(images.labels), dtype=np.bool_)
     canary[pairs[: round(canaries * wanted)]] = True
     labels = images.labels.copy()
-    offsets = rng.integers(1, max(2, len(images.classes)), size=len(labels))
+    offsets = rng.integers(1, len(images.classes), size=len(labels))
     labels[canary] = (labels[canary] + offsets[canary]) % len(images.classes)
-    return Splits(
-        images=images,
-        labels=labels,
-        members=pairs[chosen, coin],
-        held_out=pairs[chosen, 1 - coin],
-        reference=rest[: len(rest) // 2],
-        test=rest[len(rest) // 2 :],
-        canary=canary,
-    )
+    held_out, reference, test = pairs[chosen, 1 - coin], rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    return Splits(images, labels, pairs[chosen, coin], held_out, reference, test, canary)
+
+
+def _stated(
+    images: Images, member: NDArray[np.bool_], rng: np.random.Generator, members: int | None, canaries: float
+) -> Splits:
+    if canaries:
+        raise DataError(
+            f"{images.name} states who is a member, so no canaries can be planted; "
+            f"give --canaries 0 instead of {canaries:g}"
+        )
+    distinct = _distinct(images, np.argsort(~member, kind="stable"))  # of duplicates the member stays
+    inside, outside = (rng.permutation(distinct[member[distinct] == side]) for side in (True, False))
+    most = min(len(inside), len(outside) - 2)
+    wanted = _wanted(images.name, members, default=min(most, 2 * len(outside) // 3), most=most)
+    rest = outside[wanted:]
+    held_out, reference, test = outside[:wanted], rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    return Splits(images, images.labels, inside[:wanted], held_out, reference, test, np.zeros(len(member), np.bool_))
+
+
+def _distinct(images: Images, order: Indices) -> Indices:
+    """The first of equal images in ``order``, sorted."""
+    first: dict[bytes, int] = {}
+    for i in order.tolist():
+        first.setdefault(images.pixels[i].tobytes(), i)
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def _wanted(name: str, members: int | None, *, default: int, most: int) -> int:
+    wanted = min(MOST_MEMBERS, default) if members is None else members
+    if not MIN_PAIRS <= wanted <= most:
+        raise DataError(
+            f"{name}: {wanted} members and as many held-out examples, with some left for reference and test, "
+            f"do not fit its distinct images; --members must lie between {MIN_PAIRS} and {most}"
+            + (": too few images" if most < MIN_PAIRS else "")
+        )
+    return wanted

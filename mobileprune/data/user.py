@@ -1,51 +1,78 @@
-"""The user's own images: a folder with one subfolder a class, or an ``.npz`` file."""
+"""The user's own images: a folder with one subfolder a class, or an ``.npz`` file.
+
+Both can state which images a given model was trained on: without that, a checkpoint of unknown training
+data cannot be audited. Then the split follows the statement instead of a coin.
+"""
 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 
 from mobileprune.data.images import Images
 from mobileprune.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+STATED = ("members", "nonmembers")
+LAYOUT = "expected PATH/<class>/<image>.png, or PATH/members/<class>/... and PATH/nonmembers/<class>/..."
 
 
 def load_folder(path: Path) -> Images:
-    """``PATH/<class>/<image>``; all images of one size, grey or colour. Sorted, so the order is stable."""
+    """``PATH/<class>/<image>``, or ``PATH/members/<class>/<image>`` and ``PATH/nonmembers/<class>/<image>``.
+
+    All images of one size, grey or colour. Sorted, so the order is stable.
+    """
     if not path.is_dir():
-        raise DataError(f"folder:{path}: no such folder; expected {path}/<class>/<image>.png")
-    classes = tuple(sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")))
+        raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
+    stated = {p.name for p in _folders(path)} == set(STATED)
+    roots = [path / name for name in STATED] if stated else [path]
+    classes = tuple(sorted({folder.name for root in roots for folder in _folders(root)}))
     files = [
-        (f, k) for k, c in enumerate(classes) for f in sorted((path / c).iterdir()) if f.suffix.lower() in SUFFIXES
+        (file, classes.index(folder.name), root is roots[0])
+        for root in roots
+        for folder in _folders(root)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in SUFFIXES
     ]
     if not files:
-        raise DataError(f"folder:{path}: no images; expected {path}/<class>/<image>.png")
-    with _opened(files[0][0]) as first:
-        mode, size = ("L" if first.mode in ("1", "L", "I;16") else "RGB"), first.size
-    pixels = []
-    for file, _ in files:
-        with _opened(file) as image:
-            if image.size != size:
-                raise DataError(f"{file}: all images must have one size; {image.size} differs from {size}: resize them")
-            pixels.append(np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1))
-    return Images(f"folder:{path.name}", np.stack(pixels), np.array([k for _, k in files], dtype=np.int64), classes)
+        raise DataError(f"folder:{path}: no images; {LAYOUT}")
+    mode = None
+    pixels: list[NDArray[np.uint8]] = []
+    for file, _, _ in files:
+        image = _read(file)
+        mode = mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")
+        pixels.append(np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1))
+        if pixels[-1].shape != pixels[0].shape:
+            size, first = (f"{p.shape[2]}x{p.shape[1]}" for p in (pixels[-1], pixels[0]))
+            raise DataError(f"{file}: all images must have one size; {size} differs from {first}: resize them")
+    labels = np.array([k for _, k, _ in files], dtype=np.int64)
+    member = np.array([inside for _, _, inside in files]) if stated else None
+    return Images(f"folder:{path.name}", np.stack(pixels), labels, classes, member)
 
 
-def _opened(file: Path) -> Image.Image:
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _read(file: Path) -> Image.Image:
     try:
-        return Image.open(file)
-    except (UnidentifiedImageError, OSError) as error:
+        image = Image.open(file)
+        image.load()
+        return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: not a readable image ({error}); remove or replace it") from error
 
 
 def load_npz(path: Path) -> Images:
-    """Arrays ``images`` (N, H, W), (N, H, W, C) or (N, C, H, W) uint8 and ``labels`` (N,); optional ``classes``.
+    """Arrays ``images`` (N, H, W), (N, H, W, C) or (N, C, H, W) uint8 and ``labels`` (N,) integers.
 
-    MedMNIST files work too: ``train_images`` and ``train_labels`` are used.
+    Optional: ``classes`` (names) and ``member`` (N,) bool. MedMNIST files work too: ``train_images``
+    and ``train_labels`` are used.
     """
     if not path.is_file():
         raise DataError(f"npz:{path}: no such file")
@@ -53,8 +80,9 @@ def load_npz(path: Path) -> Images:
         with np.load(path, allow_pickle=False) as file:
             prefix = "" if "images" in file else "train_"
             images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
-            classes = tuple(str(c) for c in file["classes"]) if "classes" in file else None
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
+            member = file.get("member")
+    except (KeyError, ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {images.dtype} {images.shape}")
@@ -65,5 +93,5 @@ def load_npz(path: Path) -> Images:
     elif images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     labels = labels.reshape(-1).astype(np.int64)
-    classes = classes or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    return Images(f"npz:{path.name}", np.ascontiguousarray(images), labels, classes)
+    classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
+    return Images(f"npz:{path.name}", np.ascontiguousarray(images), labels, classes, member)

@@ -13,14 +13,19 @@ from mobileprune.errors import CheckpointError
 from mobileprune.files import sha256, write_json
 from mobileprune.models import build
 from mobileprune.models.checkpoint import Weights, load_into, save_weights
+from mobileprune.schemas import problems
 
 FORMAT = "mobileprune-model/1"
 WEIGHTS = "weights.safetensors"
+RECORD = "model.json"
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """``config`` is the part of the configuration that made the weights, without any path of this machine."""
+    """``config`` is the part of the configuration that made the weights, without any path of this machine.
+
+    ``held_out_unseen`` is False for a checkpoint of unknown training data: then nobody knows who is a member.
+    """
 
     model: str
     num_classes: int
@@ -29,9 +34,9 @@ class ModelInfo:
     std: list[float]
     labels: list[str]
     split_sha256: str
+    held_out_unseen: bool
     config: dict[str, Any]
     sparsity: dict[str, Any]
-    prunable: list[str]
     dense_weights_sha256: str | None = None
 
 
@@ -45,25 +50,24 @@ class ModelFolder:
     def write(cls, path: Path, info: ModelInfo, weights: Weights) -> None:
         save_weights(weights, path / WEIGHTS)
         record = {"format": FORMAT, "weights_sha256": sha256(path / WEIGHTS), **asdict(info)}
-        write_json(path / "model.json", record)
+        write_json(path / RECORD, record)
 
     @classmethod
     def load(cls, path: Path) -> ModelFolder:
         try:
-            record = json.loads((path / "model.json").read_text(encoding="utf-8"))
-            if record.pop("format") != FORMAT:
-                raise ValueError("unknown format")
-            expected = record.pop("weights_sha256")
-            record["input_shape"] = tuple(record["input_shape"])
-            info = ModelInfo(**record)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            record = json.loads((path / RECORD).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is not a model folder of `mobileprune train` or `prune` ({error})"
             ) from error
+        wrong = problems(record, "model_folder")
+        if wrong:
+            raise CheckpointError(f"{path / RECORD}: {'; '.join(wrong)}; make it again with `mobileprune train`")
+        del record["format"]
+        expected = record.pop("weights_sha256")
+        info = ModelInfo(**record | {"input_shape": tuple(record["input_shape"])})
         if not (path / WEIGHTS).is_file() or sha256(path / WEIGHTS) != expected:
-            raise CheckpointError(
-                f"{path / WEIGHTS}: missing, or its sha256 is not the one in model.json; make it again"
-            )
+            raise CheckpointError(f"{path / WEIGHTS}: missing, or its sha256 is not the one in {RECORD}; make it again")
         return cls(path, info, expected)
 
     def restore(self) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from mobileprune.defenses.minmax import MinMax
-from mobileprune.pruning.masks import FrozenMask, KeepDense, Masks, Scope, apply_masks
+from mobileprune.pruning.masks import FrozenMask, Masks, apply_masks
 from mobileprune.training import Checkpoint, Examples, Hook, Progress, Recipe, fit
 
 
@@ -17,8 +17,8 @@ class PruneRecipe:
     """``sparsity``: share of zeros among prunable weights, in [0, 1). ``lam``: weight of the min-max gain."""
 
     sparsity: float
-    scope: Scope = "layer"
-    keep_dense: KeepDense = "none"
+    scope: str = "layer"
+    keep_dense: str = "none"
     lam: float = 0.0
     admm: Recipe = field(default_factory=lambda: Recipe(epochs=30))
     retrain: Recipe = field(default_factory=lambda: Recipe(epochs=30))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,13 @@ from mobileprune.training import Hook
 
 Masks = dict[str, Tensor]
 """Parameter name -> bool tensor of its shape, True = kept."""
-Scope = Literal["layer", "global"]
-KeepDense = Literal["none", "first", "last", "first-last"]
 
 
-def prunable(model: nn.Module, keep_dense: KeepDense = "none") -> dict[str, Tensor]:
-    """The weights of convolution and linear layers in order of definition, less those kept dense."""
+def prunable(model: nn.Module, keep_dense: str = "none") -> dict[str, Tensor]:
+    """The weights of convolution and linear layers in order of definition, less those kept dense.
+
+    ``keep_dense``: "none", "first", "last" or "first-last".
+    """
     layers = {
         f"{name}.weight" if name else "weight": module.weight
         for name, module in model.named_modules()
@@ -50,8 +51,8 @@ def layer_budgets(weights: dict[str, Tensor], sparsity: float) -> dict[str, int]
 
 
 @torch.no_grad()
-def project(weights: dict[str, Tensor], sparsity: float, scope: Scope) -> Masks:
-    """The Euclidean projection's support: the largest magnitudes, per layer or over all layers.
+def project(weights: dict[str, Tensor], sparsity: float, scope: str) -> Masks:
+    """The Euclidean projection's support: the largest magnitudes per "layer", or over all layers ("global").
 
     Ties are broken by position, so the count is exact. ``global`` keeps at least the largest weight
     of every layer while the budget allows: an emptied layer would cut the network.
@@ -81,6 +82,26 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
     parameters = dict(model.named_parameters())
     for name, mask in masks.items():
         parameters[name].mul_(mask)
+
+
+def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
+    """Zeros counted in the weights themselves: per layer of ``names``, over these, and over all parameters."""
+    parameters = dict(model.named_parameters())
+
+    def zeros(tensor: Tensor) -> int:
+        return int((tensor == 0).sum())
+
+    layers = {
+        name: {"shape": list(w.shape), "total": w.numel(), "zeros": zeros(w)}
+        for name, w in ((name, parameters[name]) for name in names)
+    }
+    return {
+        "prunable_zeros": sum(layer["zeros"] for layer in layers.values()),
+        "prunable_total": sum(layer["total"] for layer in layers.values()),
+        "all_zeros": sum(zeros(p) for p in parameters.values()),
+        "all_total": sum(p.numel() for p in parameters.values()),
+        "layers": layers,
+    }
 
 
 class FrozenMask(Hook):

@@ -8,7 +8,16 @@ from typing import Any
 import jinja2
 
 from mobileprune.report.roc import Panel, panel
-from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, layer_rows, sparsity_sentence, summary_rows
+from mobileprune.report.tables import (
+    GROUPS,
+    Rows,
+    attack_rows,
+    bench_rows,
+    layer_rows,
+    rate_rows,
+    sparsity_sentence,
+    summary_rows,
+)
 
 ANSWERS = {"pass": "Yes, within what was tested", "fail": "No", "inconclusive": "It cannot be said"}
 QUESTIONS = {
@@ -54,6 +63,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
     tables: list[tuple[str, Rows]] = [
         ("Before and after", summary_rows(value)),
         *((f"Every attack: {GROUPS[group]}", attack_rows(audit, group)) for group in present),
+        *((f"The exported file: {GROUPS[group]}", rate_rows(audit, group)) for group in present),
         (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
         ("Sparsity by layer", layer_rows(value)),
     ]

@@ -93,12 +93,26 @@ def bench_rows(value: dict[str, Any]) -> Rows:
 
 
 def attack_rows(value: dict[str, Any], group: str) -> Rows:
-    """Every attack on every subject of one group."""
-    rows: Rows = [("model", "attack", "access", "AUC", "attack accuracy", "TPR at 1% FPR")]
-    for name, words in SUBJECTS.items():
-        for m in value["subjects"].get(name, {"measurements": {}})["measurements"].get(group, {}).values():
-            cells = (estimate(m["auc"]), estimate(m["balanced_accuracy"]), estimate(m["tpr_at_1pct_fpr"]))
-            rows.append((words, m["attack"], m["access"], *cells))
+    """AUC of every attack, the subjects side by side."""
+    names = [name for name in SUBJECTS if name in value["subjects"]]
+    found = {name: value["subjects"][name]["measurements"][group] for name in names}
+    rows: Rows = [("attack", "needs", *(f"AUC, {SUBJECTS[name]}" for name in names))]
+    rows += [(a, m["access"], *(estimate(found[n][a]["auc"]) for n in names)) for a, m in found["artifact"].items()]
+    return rows
+
+
+def rate_rows(value: dict[str, Any], group: str) -> Rows:
+    """What else every attack reaches on the exported file."""
+    columns = {
+        "attack accuracy": "balanced_accuracy",
+        "TPR at 1% FPR": "tpr_at_1pct_fpr",
+        "TPR at 0.1% FPR": "tpr_at_01pct_fpr",
+        "PPV, 1% members": "ppv_at_prior_1pct",
+        "PPV, 10% members": "ppv_at_prior_10pct",
+    }
+    rows: Rows = [("attack", *columns)]
+    for name, m in value["subjects"]["artifact"]["measurements"][group].items():
+        rows.append((name, *(estimate(m[key]) for key in columns.values())))
     return rows
 
 

@@ -1,0 +1,141 @@
+"""The parser: one flag a configuration field, one list of verbs. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mobileprune import __version__
+from mobileprune.config import OWNERS, SECTIONS, default_of, flag, flat, from_dict, read_toml, value_type
+from mobileprune.errors import UsageError
+
+EXIT_CODES = """exit codes:
+  0    done; an audit passed
+  1    error
+  2    wrong usage or configuration
+  3    the audit failed
+  4    the audit was inconclusive
+  5    device or target unavailable
+  130  interrupted
+"""
+MAKES = ("data", "train", "prune", "export")
+
+
+def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """verb -> (help, configuration sections it takes)"""
+    return {
+        "train": ("train the dense model", MAKES[:2]),
+        "prune": ("prune a model folder (trained first when none is given)", MAKES[:3]),
+        "export": ("train, prune, export, benchmark, attack and report: runs what is missing", MAKES),
+        "bench": ("size, memory, load time and latency beside the dense model", ("data",)),
+        "attack": ("run every membership inference attack on the exported file", ("data",)),
+        "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
+        "report": ("write report.html, report.md and report.json", ("data",)),
+        "inspect": ("verify an artifact and show its manifest", ()),
+    }
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(
+        prog="mobileprune",
+        description="Prune an image classifier, export it for phones, and re-attack the exported file.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"mobileprune {__version__}")
+    chosen = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    for verb, (text, sections) in verbs().items():
+        sub = chosen.add_parser(
+            verb, help=text, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        _positional(sub, verb)
+        for section in sections:
+            _section(sub.add_argument_group(section), section, make="train" in sections)
+        _common(sub, verb)
+    return top
+
+
+def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
+    if verb in ("prune", "export"):
+        sub.add_argument("source", nargs="?", type=Path, metavar="MODEL", help="model folder of `train` or `prune`")
+    elif verb != "train":
+        sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help="folder made by `mobileprune export`")
+    defaults = {"train": "dense", "prune": "pruned", "export": "artifact"}
+    if verb in defaults or verb == "report":
+        shown = defaults.get(verb)
+        sub.add_argument(
+            "-o",
+            "--output",
+            type=Path,
+            default=shown and Path(shown),
+            help=f"folder to write (default: {shown or 'ARTIFACT'})",
+        )
+    if verb in defaults:
+        sub.add_argument("--force", action="store_true", help="replace an existing output")
+    if verb == "bench":
+        sub.add_argument("--baseline", type=Path, help="another artifact to hold it against")
+        sub.add_argument("--num-runs", type=int, default=50, help="at least this many timed runs (default: 50)")
+        sub.add_argument("--warmup-runs", type=int, default=10, help="untimed runs before (default: 10)")
+        sub.add_argument("--min-secs", type=float, default=0.5, help="at least this long for each (default: 0.5)")
+
+
+def _section(group: Any, section: str, *, make: bool) -> None:
+    """One flag a field. A verb that makes no model takes only what says where its data are."""
+    for item in fields(SECTIONS[section]):
+        if not make and item.name not in ("dataset", "data_dir"):
+            continue
+        kind, default, choices = value_type(SECTIONS[section], item), default_of(item), item.metadata["choices"]
+        shown = "" if default is None or kind is bool else f" (default: {default})"
+        text = (item.metadata["help"] + shown).replace("%", "%%")
+        extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        if choices:
+            extra["choices"] = choices
+        elif kind is not bool:
+            extra["metavar"] = {"int": "N", "float": "X", "str": "NAME"}[kind.__name__]
+        group.add_argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
+
+
+def _common(sub: argparse.ArgumentParser, verb: str) -> None:
+    group = sub.add_argument_group("general")
+    if verb in ("train", "prune", "export"):
+        group.add_argument(
+            "--seed", dest="seed", type=int, default=argparse.SUPPRESS, help="of every draw (default: 0)"
+        )
+        group.add_argument("--config", type=Path, help="TOML file; flags win over it")
+        group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
+        group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
+    if verb in ("export", "audit", "report"):
+        policy = sub.add_argument_group("policy")
+        for name, (default, text) in {
+            "max-auc": (0.60, "highest AUC over all members and held-out images"),
+            "max-canary-auc": (0.60, "highest AUC over the canaries"),
+            "auc-margin": (0.02, "how much AUC deployment may add"),
+            "tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
+            "alpha": (0.05, "error rate of the verdict"),
+        }.items():
+            policy.add_argument(
+                f"--{name}", type=float, default=default, metavar="X", help=f"{text} (default: {default})"
+            )
+    if verb != "inspect":
+        group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
+        group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")
+    group.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON; - is stdout")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    group.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
+
+
+def options_from(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, flat: those of ``--config``, then those of flags."""
+    options: dict[str, Any] = {}
+    if getattr(args, "config", None):
+        values = read_toml(args.config)
+        from_dict(values)  # names every problem of the file
+        options = flat(values)
+    return options | {key: value for key, value in vars(args).items() if key == "seed" or key in OWNERS}

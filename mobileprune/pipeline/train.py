@@ -1,0 +1,79 @@
+"""The dense model: trained, or the user's checkpoint taken over; or a model folder of the user's adopted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobileprune import models
+from mobileprune.config import Config
+from mobileprune.models.checkpoint import load_into, read_weights
+from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.inputs import channel_statistics, examples, lineage_of, splits_of
+from mobileprune.pruning.masks import count_zeros, prunable
+from mobileprune.runs import RunStore
+from mobileprune.training import Recipe, fit
+
+
+def train(config: Config, context: Context) -> ModelFolder:
+    torch.set_num_threads(context.num_threads)
+    if config.train.checkpoint:
+        read_weights(Path(config.train.checkpoint))  # say what is wrong before any work is done
+    splits, made_from = splits_of(config), lineage_of(config)
+    mean, std = channel_statistics(splits)
+    num_classes, input_shape = len(splits.images.classes), splits.images.shape
+
+    def compute(folder: Path, partial: Path) -> None:
+        model = models.build(config.train.model, num_classes=num_classes, input_shape=input_shape, seed=config.seed)
+        if config.train.checkpoint:
+            load_into(model, Path(config.train.checkpoint))
+        else:
+            fit(
+                model,
+                examples(splits, splits.members, mean, std),
+                Recipe(config.train.epochs, config.train.lr, config.train.batch_size),
+                seed=config.seed,
+                checkpoint=context.checkpoint(partial)("training"),
+                progress=context.progress,
+            )
+        names = list(prunable(model))
+        info = ModelInfo(
+            model=config.train.model,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            mean=mean,
+            std=std,
+            labels=list(splits.images.classes),
+            split_sha256=splits.sha256(),
+            held_out_unseen=not config.train.checkpoint or splits.membership == "stated",
+            config=made_from,
+            sparsity=count_zeros(model, names),
+        )
+        ModelFolder.write(folder, info, model.state_dict())
+
+    inputs = {"config": made_from, "split": splits.sha256(), "num_threads": context.num_threads}
+    return ModelFolder.load(context.store.step("train", inputs, compute).path)
+
+
+def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
+    """Copy a model folder of the user's into the run store, so that a later audit finds it by its hash."""
+
+    def compute(copy: Path, partial: Path) -> None:
+        ModelFolder.write(copy, folder.info, read_weights(folder.path / WEIGHTS))
+
+    inputs: dict[str, Any] = {"weights": folder.weights_sha256, "info": asdict(folder.info)}
+    return ModelFolder.load(context.store.step("adopt", inputs, compute).path)
+
+
+def find_model(store: RunStore, weights_sha256: str | None) -> ModelFolder | None:
+    """The model folder in the store that holds these weights."""
+    for step in ("train", "prune", "adopt"):
+        for record in sorted((store.root / step).glob(f"[!.]*/{RECORD}")):
+            if json.loads(record.read_bytes()).get("weights_sha256") == weights_sha256:
+                return ModelFolder.load(record.parent)
+    return None
