@@ -6,8 +6,6 @@ model file must have the SHA-256 that the manifest states.
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.files import atomic_folder, sha256, write_json
-from mobileprune.schemas import problems
+from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-artifact"
 FORMAT_VERSION = 1
@@ -83,7 +81,7 @@ class Artifact:
 def parse_manifest(path: Path) -> Manifest:
     """Read and check every field; ArtifactError names what is wrong."""
     try:
-        value = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
+        value = parse(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); export again") from error
     if isinstance(value, dict) and value.get("format") == FORMAT and value.get("format_version") != FORMAT_VERSION:
@@ -96,13 +94,6 @@ def parse_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{path}: {'; '.join(wrong)}; see export/README.md, or export again")
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
     return Manifest(**fields)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
-    return number
 
 
 def write_artifact(path: Path, model_file: Path, manifest: Manifest, *, force: bool = False) -> Artifact:

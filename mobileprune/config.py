@@ -72,7 +72,7 @@ class ExportConfig:
     opset: int = option(18, "ONNX opset", low=1)
     bytecode_version: int | None = option(None, "TorchScript-lite bytecode: 4, 5, 7 or 8", low=1)
     bake_preprocessing: bool = option(False, "put (x - mean) / std into the graph")
-    atol: float = option(1e-4, "largest difference allowed between exported file and PyTorch model", low=0.0)
+    atol: float = option(1e-4, "largest difference allowed between exported file and PyTorch model", low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,13 @@ def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
                 f"[{name}] has no {key!r}: choose from {', '.join(sorted(known))}" for key in value.keys() - known
             ]
             changes[name] = replace(getattr(base, name), **{key: v for key, v in value.items() if key in known})
+    try:
+        made = replace(base, **changes)
+    except ConfigError as error:
+        problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return replace(base, **changes)
+    return made
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -174,7 +178,7 @@ def to_toml(config: Config) -> str:
         lines += ["", f"[{section}]"]
         values = asdict(getattr(config, section))
         # A JSON scalar is a TOML scalar of the same meaning.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
@@ -205,3 +209,7 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         options |= value if key in SECTIONS else {key: value}
     return options
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -59,7 +59,7 @@ def _prefix(path: Path, pid: int | str) -> str:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
@@ -97,7 +97,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -127,4 +130,9 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        elif old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_folder, digest, sha256, write_json
 
 TOOLS = ("mobileprune", "torch", "onnx", "onnxruntime", "numpy")
-COMPUTING = ("convert", "data", "defenses", "export", "models", "pipeline", "pruning", "runtimes", "training.py")
+JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate.py", "report")
 KEY_LENGTH = 32
 
 
@@ -34,10 +34,10 @@ def tool_versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """Over the modules that a step's result depends on; judging and showing are not among them."""
+    """Over the modules that a step's result may depend on: all but those that judge and show it."""
     package = Path(__file__).parent
-    found = [file for name in COMPUTING for file in [package / name, *(package / name).rglob("*.py")] if file.is_file()]
-    return digest({file.relative_to(package).as_posix(): sha256(file) for file in found})
+    found = {file.relative_to(package): file for file in sorted(package.rglob("*.py"))}
+    return digest({name.as_posix(): sha256(file) for name, file in found.items() if name.parts[0] not in JUDGING})
 
 
 def default_root() -> Path:

@@ -7,6 +7,7 @@ and is checked against it before any of it is used.
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,18 @@ from typing import Any
 def document() -> dict[str, Any]:
     value: dict[str, Any] = json.loads(files("mobileprune").joinpath("schemas.json").read_text("utf-8"))
     return value
+
+
+def parse(text: bytes) -> Any:
+    """JSON without NaN and infinity, which are not JSON but which Python would read; ValueError says what is wrong."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def problems(value: Any, name: str, limit: int = 5) -> list[str]:

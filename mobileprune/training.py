@@ -6,21 +6,17 @@ the same weights, bit for bit, as one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_file
+from mobileprune.resume import Checkpoint, restore, save
 from mobileprune.seeding import stream, torch_rng
 
 Progress = Callable[[str, int, int], None]
@@ -71,14 +67,6 @@ class Recipe:
     batch_size: int = 64
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where the loop saves itself, at most every ``every_secs`` seconds of wall time (0: every epoch)."""
-
-    path: Path
-    every_secs: float = 5.0
-
-
 def fit(
     model: nn.Module,
     examples: Examples,
@@ -95,7 +83,7 @@ def fit(
     Raises MobilepruneError when the loss is not finite.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    start = _restore(checkpoint, model, optimizer, hooks) if checkpoint else 0
+    start = restore(checkpoint, model, optimizer, hooks) if checkpoint else 0
     saved = time.monotonic()
     model.train()
     for epoch in range(start, recipe.epochs):
@@ -109,7 +97,7 @@ def fit(
         for hook in hooks:
             hook.after_epoch(model, epoch)
         if checkpoint and time.monotonic() - saved >= checkpoint.every_secs:
-            _save(checkpoint, model, optimizer, hooks, epoch + 1)
+            save(checkpoint, model, optimizer, hooks, epoch + 1)
             saved = time.monotonic()
         if progress:
             progress(what, epoch + 1, recipe.epochs)
@@ -145,39 +133,6 @@ def _epoch(
             hook.after_step(model)
         total += loss.detach()
     return float(total)
-
-
-def _save(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook], done: int
-) -> None:
-    tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    for index, hook in enumerate(hooks):
-        tensors |= {f"hook{index}/{key}": value for key, value in hook.state().items()}
-    with atomic_file(checkpoint.path) as temporary:
-        clones = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-        safetensors.torch.save_file(clones, temporary, metadata={"epochs_done": json.dumps(done)})
-
-
-def _restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, hooks: Sequence[Hook]) -> int:
-    if not checkpoint.path.exists():
-        return 0
-    tensors = safetensors.torch.load_file(checkpoint.path)
-    with safetensors.safe_open(checkpoint.path, framework="pt") as file:
-        done = int(json.loads(file.metadata()["epochs_done"]))
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-    model.load_state_dict(part("model/"))
-    saved = optimizer.state_dict()
-    saved["state"] = {i: part(f"optimizer/{i}/") for i in range(len(list(model.parameters())))}
-    saved["state"] = {i: state for i, state in saved["state"].items() if state}
-    optimizer.load_state_dict(saved)
-    for index, hook in enumerate(hooks):
-        hook.restore(part(f"hook{index}/"))
-    return done
 
 
 @torch.no_grad()

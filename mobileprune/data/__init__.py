@@ -23,8 +23,8 @@ PREFIXES: dict[str, Callable[[Path], Images]] = {"folder": load_folder, "npz": l
 
 def load(name: str, data_dir: Path | None = None) -> Images:
     """The data set called ``name``; raises UsageError for an unknown name, DataError for bad data."""
-    prefix, colon, path = name.partition(":")
-    if colon and prefix in PREFIXES:
+    prefix, _, path = name.partition(":")
+    if path and prefix in PREFIXES:
         return PREFIXES[prefix](Path(path))
     if name not in DATASETS:
         raise unknown("data set", name, [*DATASETS, *(f"{p}:PATH" for p in PREFIXES)])

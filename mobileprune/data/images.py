@@ -53,7 +53,7 @@ class Images:
 
     def sha256(self) -> str:
         """Hash of pixels and labels; names what a result was measured on."""
-        hasher = hashlib.sha256(repr(self.pixels.shape).encode())
+        hasher = hashlib.sha256(repr((self.pixels.shape, self.classes)).encode())
         hasher.update(np.ascontiguousarray(self.pixels).data)
         hasher.update(np.ascontiguousarray(self.labels).data)
         if self.member is not None:

@@ -21,7 +21,7 @@ def _load(name: str, class_name: str, data_dir: Path | None) -> Images:
             dataset = dataset_class(data_dir, train=True, download=False)
         except RuntimeError:  # torchvision's word for "not there"
             dataset = dataset_class(data_dir, train=True, download=True)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         raise DataError(
             f"{name} is not in {data_dir} and could not be downloaded ({error}); "
             f"put torchvision's files of {class_name} there, or use --dataset digits"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,9 @@ from mobileprune.data.images import Images
 from mobileprune.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
+UNREADABLE = (KeyError, ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
 STATED = ("members", "nonmembers")
 LAYOUT = "expected PATH/<class>/<image>.png, or PATH/members/<class>/... and PATH/nonmembers/<class>/..."
 
@@ -41,12 +46,10 @@ def load_folder(path: Path) -> Images:
     ]
     if not files:
         raise DataError(f"folder:{path}: no images; {LAYOUT}")
-    mode = None
+    grey = all(_mode(file) in GREY for file, _, _ in files)
     pixels: list[NDArray[np.uint8]] = []
     for file, _, _ in files:
-        image = _read(file)
-        mode = mode or ("L" if image.mode in ("1", "L", "I;16") else "RGB")
-        pixels.append(np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1))
+        pixels.append(_read(file, "L" if grey else "RGB"))
         if pixels[-1].shape != pixels[0].shape:
             size, first = (f"{p.shape[2]}x{p.shape[1]}" for p in (pixels[-1], pixels[0]))
             raise DataError(f"{file}: all images must have one size; {size} differs from {first}: resize them")
@@ -59,13 +62,31 @@ def _folders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _read(file: Path) -> Image.Image:
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
     try:
-        image = Image.open(file)
-        image.load()
-        return image
+        with file.open("rb") as raw, Image.open(raw) as image:
+            yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: not a readable image ({error}); remove or replace it") from error
+
+
+def _mode(file: Path) -> str:
+    with _opened(file) as image:
+        return image.mode
+
+
+def _read(file: Path, mode: str) -> NDArray[np.uint8]:
+    """(C, H, W) uint8"""
+    with _opened(file) as image:
+        if image.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 or 16 bits")
+        if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+            pixels = (np.asarray(image) // 257).astype(np.uint8)
+            pixels = np.asarray(Image.fromarray(pixels).convert(mode))
+        else:
+            pixels = np.asarray(image.convert(mode))
+    return np.atleast_3d(pixels).transpose(2, 0, 1)
 
 
 def load_npz(path: Path) -> Images:
@@ -77,17 +98,19 @@ def load_npz(path: Path) -> Images:
     if not path.is_file():
         raise DataError(f"npz:{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             prefix = "" if "images" in file else "train_"
             images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
             names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
             member = file.get("member")
-    except (KeyError, ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {images.dtype} {images.shape}")
     if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"npz:{path}: labels must be {len(images)} integers, got {labels.dtype} {labels.shape}")
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[1] not in (1, 3):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mobileprune.resume import Tensors, join, load_optimizer_tensors, optimizer_tensors, part
 from mobileprune.seeding import stream
 from mobileprune.training import Examples, Hook
 
@@ -47,24 +48,21 @@ def _relu_layers(*widths: int) -> nn.Sequential:
 
 
 class MinMax(Hook):
-    def __init__(self, reference: Examples, num_classes: int, *, lam: float, seed: int) -> None:
-        self.reference, self.lam = reference, lam
-        with torch.random.fork_rng():
+    """``members`` D and ``reference`` D' are what h learns from; the penalty concerns the classifier's own batch."""
+
+    def __init__(self, members: Examples, reference: Examples, num_classes: int, *, lam: float, seed: int) -> None:
+        self.members, self.reference, self.lam = members, reference, lam
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "inference model"))
             self.h = InferenceModel(num_classes)
         self.optimizer = torch.optim.Adam(self.h.parameters(), lr=1e-3)
 
     def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
-        """K ascent steps on G with this batch of members and fresh batches of the reference set."""
-        count = min(len(y), len(self.reference))
-        draws = [torch.randperm(len(self.reference), generator=rng)[:count] for _ in range(ASCENT_STEPS)]
-        joined = torch.cat(draws)
-        with torch.no_grad():
-            inside = model(x)
-            outside = model(self.reference.x[joined]).split(count)
-        for draw, logits in zip(draws, outside, strict=True):
-            gain = 0.5 * functional.logsigmoid(self.h(inside, y)).mean()
-            gain = gain + 0.5 * functional.logsigmoid(-self.h(logits, self.reference.y[draw])).mean()
+        """K ascent steps on G, each with a fresh batch of D and one of D' of the size of ``x``."""
+        sides = [_draws(model, side, len(y), rng) for side in (self.members, self.reference)]
+        for (inside, y_inside), (outside, y_outside) in zip(*sides, strict=True):
+            gain = 0.5 * functional.logsigmoid(self.h(inside, y_inside)).mean()
+            gain = gain + 0.5 * functional.logsigmoid(-self.h(outside, y_outside)).mean()
             self.optimizer.zero_grad()
             (-gain).backward()
             self.optimizer.step()
@@ -73,18 +71,23 @@ class MinMax(Hook):
         """lambda times the part of G that depends on f's outputs on members."""
         return self.lam * 0.5 * functional.logsigmoid(self.h(logits, y)).mean()
 
-    def state(self) -> dict[str, Tensor]:
-        tensors = {f"h/{key}": value for key, value in self.h.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-        return tensors
+    def state(self) -> Tensors:
+        return join({"h": self.h.state_dict(), "optimizer": optimizer_tensors(self.optimizer)})
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self.h.load_state_dict({key[2:]: value for key, value in state.items() if key.startswith("h/")})
-        saved = self.optimizer.state_dict()
-        for index in range(len(list(self.h.parameters()))):
-            prefix = f"optimizer/{index}/"
-            part = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-            if part:
-                saved["state"][index] = part
-        self.optimizer.load_state_dict(saved)
+    def restore(self, state: Tensors) -> None:
+        self.h.load_state_dict(part(state, "h"))
+        load_optimizer_tensors(self.optimizer, part(state, "optimizer"))
+
+
+@torch.no_grad()
+def _draws(model: nn.Module, examples: Examples, count: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """K batches of (logits, labels), without replacement within a batch, as an attacker gets them: in eval mode.
+
+    (In training mode the reference set would also enter the running statistics of batch normalisation.)
+    """
+    count = min(count, len(examples))
+    picks = [torch.randperm(len(examples), generator=rng)[:count] for _ in range(ASCENT_STEPS)]
+    training = model.training
+    logits = model.eval()(examples.x[torch.cat(picks)]).split(count)
+    model.train(training)
+    return [(z, examples.y[pick]) for z, pick in zip(logits, picks, strict=True)]

@@ -19,20 +19,38 @@ MODELS: dict[str, Build] = {"lenet5": lenet5}
 
 
 def build(name: str, *, num_classes: int, input_shape: tuple[int, int, int], seed: int) -> nn.Module:
-    """A freshly initialised model. User functions get ``num_classes`` and ``input_shape`` if they take them."""
+    """A freshly initialised model that gives logits (N, num_classes) for (N, *input_shape).
+
+    User functions get ``num_classes`` and ``input_shape`` if they take them. UsageError where the name or
+    the function is of no use.
+    """
     import torch
 
     function = _user_function(name) if ":" in name else MODELS.get(name)
     if function is None:
         raise unknown("model", name, [*MODELS, "package.module:function"])
     offered = {"num_classes": num_classes, "input_shape": input_shape}
-    taken = inspect.signature(function).parameters
-    with torch.random.fork_rng():
+    try:
+        signature = inspect.signature(function)
+        given = {key: value for key, value in offered.items() if key in signature.parameters}
+        signature.bind(**given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--model {name}: {error}; it may take num_classes and input_shape, nothing else") from error
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(seed, "init"))
-        model = function(**{key: value for key, value in offered.items() if key in taken})
+        model = function(**given)
     if not isinstance(model, nn.Module):
         raise UsageError(f"--model {name} returned {type(model).__name__}; it must return a torch.nn.Module")
-    return model.eval()
+    try:
+        with torch.inference_mode():
+            output = model.eval()(torch.zeros(2, *input_shape))
+    except Exception as error:  # any code of the user's
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"--model {name} cannot take images {input_shape}: {reason}") from error
+    shape = tuple(getattr(output, "shape", ()))
+    if shape != (2, num_classes):
+        raise UsageError(f"--model {name} gives {shape or type(output).__name__} for 2 images, not (2, {num_classes})")
+    return model
 
 
 def _user_function(name: str) -> Build:
@@ -41,8 +59,9 @@ def _user_function(name: str) -> Build:
         sys.path.insert(0, os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"--model {name}: cannot import ({error}); write package.module:function") from error
+    except Exception as error:  # any code of the user's
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(f"--model {name}: cannot import ({reason}); write package.module:function") from error
     if not callable(function):
         raise UsageError(f"--model {name}: {function_name} is not a function")
     return function  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +16,23 @@ from mobileprune.errors import CheckpointError
 from mobileprune.files import atomic_file
 
 Weights = dict[str, Tensor]
+DAMAGED = (
+    safetensors.SafetensorError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    struct.error,
+)
+"""What reading a damaged file raises: torch's reader checks little itself."""
 
 
 def save_weights(weights: Weights, path: Path) -> None:
     with atomic_file(path) as temporary:
-        safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
+        # Cloned, because tied weights share memory, which the format refuses.
+        safetensors.torch.save_file({k: v.detach().cpu().clone().contiguous() for k, v in weights.items()}, temporary)
 
 
 def read_weights(path: Path) -> Weights:
@@ -35,11 +48,12 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(
             f"{path}: holds more than weights; save it with torch.save(model.state_dict(), ...)"
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{path}: corrupt or not a checkpoint ({_first_line(error)})") from error
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         weights = weights["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not named or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path}: must hold a state dict of tensors; save model.state_dict()")
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():

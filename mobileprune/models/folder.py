@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from mobileprune.errors import CheckpointError
 from mobileprune.files import sha256, write_json
 from mobileprune.models import build
 from mobileprune.models.checkpoint import Weights, load_into, save_weights
-from mobileprune.schemas import problems
+from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-model/1"
 WEIGHTS = "weights.safetensors"
@@ -55,7 +54,7 @@ class ModelFolder:
     @classmethod
     def load(cls, path: Path) -> ModelFolder:
         try:
-            record = json.loads((path / RECORD).read_bytes())
+            record = parse((path / RECORD).read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is not a model folder of `mobileprune train` or `prune` ({error})"

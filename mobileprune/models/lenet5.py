@@ -12,7 +12,7 @@ from mobileprune.errors import UsageError
 def lenet5(num_classes: int = 10, input_shape: tuple[int, int, int] = (1, 28, 28)) -> nn.Module:
     """(N, C, H, W) -> logits (N, num_classes); 61,706 weights and biases for 1x28x28 and 10 classes."""
     channels, height, width = input_shape
-    padding = 2 if height < 32 else 0  # 28x28 data is padded to the 32x32 of the original
+    padding = 2 if min(height, width) < 32 else 0  # 28x28 data is padded to the 32x32 of the original
     side_h = ((height + 2 * padding - 4) // 2 - 4) // 2
     side_w = ((width + 2 * padding - 4) // 2 - 4) // 2
     if min(side_h, side_w) < 1:

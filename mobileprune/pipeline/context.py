@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobileprune.errors import UsageError
+from mobileprune.resume import Checkpoint
 from mobileprune.runs import RunStore
-from mobileprune.training import Checkpoint, Progress
+from mobileprune.training import Progress
 
 
 @dataclass

@@ -9,7 +9,8 @@ from torch import nn
 
 from mobileprune.defenses.minmax import MinMax
 from mobileprune.pruning.masks import FrozenMask, Masks, apply_masks
-from mobileprune.training import Checkpoint, Examples, Hook, Progress, Recipe, fit
+from mobileprune.resume import Checkpoint
+from mobileprune.training import Examples, Hook, Progress, Recipe, fit
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ class PruneTask:
 
     def fit(self, stage: str, recipe: Recipe, hooks: Sequence[Hook]) -> None:
         """Train ``model`` on the members, with the min-max game on top when lambda > 0."""
-        game = (
-            [MinMax(self.reference, self.num_classes, lam=self.recipe.lam, seed=self.seed)] if self.recipe.lam else []
-        )
+        lam = self.recipe.lam
+        game = [MinMax(self.members, self.reference, self.num_classes, lam=lam, seed=self.seed)] if lam else []
         fit(
             self.model,
             self.members,

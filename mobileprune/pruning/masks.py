@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mobileprune.errors import UsageError
 from mobileprune.training import Hook
 
+PRUNABLE = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 Masks = dict[str, Tensor]
 """Parameter name -> bool tensor of its shape, True = kept."""
 
@@ -17,13 +18,12 @@ Masks = dict[str, Tensor]
 def prunable(model: nn.Module, keep_dense: str = "none") -> dict[str, Tensor]:
     """The weights of convolution and linear layers in order of definition, less those kept dense.
 
-    ``keep_dense``: "none", "first", "last" or "first-last".
+    ``keep_dense``: "none", "first", "last" or "first-last". Weights tied to an earlier layer count once.
     """
-    layers = {
-        f"{name}.weight" if name else "weight": module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
-    }
+    layers: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, PRUNABLE) and all(module.weight is not other for other in layers.values()):
+            layers[f"{name}.weight" if name else "weight"] = module.weight
     names = list(layers)
     kept = {"none": [], "first": names[:1], "last": names[-1:], "first-last": names[:1] + names[-1:]}[keep_dense]
     left = {name: weight for name, weight in layers.items() if name not in kept}
@@ -60,7 +60,7 @@ def project(weights: dict[str, Tensor], sparsity: float, scope: str) -> Masks:
     if scope == "layer":
         budgets = layer_budgets(weights, sparsity)
         return {name: _largest(w.abs(), budgets[name]) for name, w in weights.items()}
-    magnitudes = {name: w.abs().clone() for name, w in weights.items()}
+    magnitudes = {name: w.abs().clone(memory_format=torch.contiguous_format) for name, w in weights.items()}
     keep = kept_total(weights, sparsity)
     if keep >= len(magnitudes):
         for magnitude in magnitudes.values():
@@ -79,27 +79,25 @@ def _largest(magnitude: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Masks) -> None:
-    parameters = dict(model.named_parameters())
     for name, mask in masks.items():
-        parameters[name].mul_(mask)
+        model.get_parameter(name).mul_(mask)
 
 
 def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
     """Zeros counted in the weights themselves: per layer of ``names``, over these, and over all parameters."""
-    parameters = dict(model.named_parameters())
 
     def zeros(tensor: Tensor) -> int:
         return int((tensor == 0).sum())
 
     layers = {
         name: {"shape": list(w.shape), "total": w.numel(), "zeros": zeros(w)}
-        for name, w in ((name, parameters[name]) for name in names)
+        for name, w in ((name, model.get_parameter(name)) for name in names)
     }
     return {
         "prunable_zeros": sum(layer["zeros"] for layer in layers.values()),
         "prunable_total": sum(layer["total"] for layer in layers.values()),
-        "all_zeros": sum(zeros(p) for p in parameters.values()),
-        "all_total": sum(p.numel() for p in parameters.values()),
+        "all_zeros": sum(zeros(p) for p in model.parameters()),
+        "all_total": sum(p.numel() for p in model.parameters()),
         "layers": layers,
     }
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mobileprune.pruning.base import PruneRecipe, PruneTask
 from mobileprune.pruning.masks import Masks, project, prunable
+from mobileprune.resume import Tensors, join, part
 from mobileprune.training import Hook
 
 RHO = 1e-3
@@ -39,12 +40,10 @@ class Admm(Hook):
         self.z = {name: w * self.masks[name] for name, w in weights.items()}
 
     def _weights(self, model: nn.Module) -> dict[str, Tensor]:
-        parameters = dict(model.named_parameters())
-        return {name: parameters[name].detach().clone() for name in self.names}
+        return {name: model.get_parameter(name).detach().clone() for name in self.names}
 
     def penalty(self, model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
-        parameters = dict(model.named_parameters())
-        squares = [(parameters[name] - self.z[name] + self.u[name]).square().sum() for name in self.names]
+        squares = [(model.get_parameter(name) - self.z[name] + self.u[name]).square().sum() for name in self.names]
         return 0.5 * self.rho * torch.stack(squares).sum()
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
@@ -54,20 +53,17 @@ class Admm(Hook):
         shifted = {name: w + self.u[name] for name, w in weights.items()}
         self.masks = project(shifted, self.recipe.sparsity, self.recipe.scope)
         self.z = {name: s * self.masks[name] for name, s in shifted.items()}
-        self.u = {name: shifted[name] - self.z[name] for name in weights}
+        # U is the multiplier divided by rho, so it shrinks when rho grows (Boyd et al. 2011, section 3.4.1).
+        self.u = {name: (shifted[name] - self.z[name]) / RHO_GROWTH for name in weights}
         self.rho *= RHO_GROWTH
 
-    def state(self) -> dict[str, Tensor]:
-        tensors = {"rho": torch.tensor(self.rho, dtype=torch.float64)}
-        for name in self.names:
-            tensors |= {f"u/{name}": self.u[name], f"z/{name}": self.z[name], f"mask/{name}": self.masks[name]}
-        return tensors
+    def state(self) -> Tensors:
+        scalars = {"rho": torch.tensor(self.rho, dtype=torch.float64)}
+        return scalars | join({"u": self.u, "z": self.z, "mask": self.masks})
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Tensors) -> None:
         self.rho = float(state["rho"])
-        self.u = {name: state[f"u/{name}"] for name in self.names}
-        self.z = {name: state[f"z/{name}"] for name in self.names}
-        self.masks = {name: state[f"mask/{name}"] for name in self.names}
+        self.u, self.z, self.masks = (part(state, name) for name in ("u", "z", "mask"))
 
 
 def mia(task: PruneTask) -> Masks:

@@ -31,7 +31,7 @@ def panel(subjects: dict[str, Any], group: str) -> Panel:
             path = _path(best["roc"]["fpr"], best["roc"]["tpr"])
             curves.append((name, f"{words}: {best['attack']}, AUC {best['auc']['value']:.3f}", path))
     ticks = [(_position(v), f"{v:g}") for v in (0.001, 0.01, 0.1, 1.0)]
-    return Panel(curves, ticks, _path([LOWEST, 1.0], [LOWEST, 1.0]))
+    return Panel(curves, ticks, chance=f"M0 {SIZE}L{SIZE} 0")
 
 
 def _position(rate: float) -> float:

@@ -33,7 +33,9 @@ class Runtime:
         """Pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K) float32."""
         expected = self._manifest.input_shape
         if pixels.ndim != 4 or pixels.shape[1:] != expected:
-            raise UsageError(f"input of shape {pixels.shape} does not fit this model: it takes (N, {expected})")
+            raise UsageError(
+                f"input of shape {pixels.shape} does not fit this model: it takes (N, {', '.join(map(str, expected))})"
+            )
         if not len(pixels):
             return np.zeros((0, self._manifest.num_classes), np.float32)
         x = pixels if self._manifest.preprocessing_baked else (pixels - self._mean) / self._std

@@ -1,0 +1,7 @@
+"""``python -m mobileprune`` is ``mobileprune``."""
+
+import sys
+
+from mobileprune.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,228 @@
+"""Every source of images gives the same plain value or a DataError; none falls over on what users really have."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mobileprune.data import Images, load
+from mobileprune.errors import DataError, UsageError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+RNG = np.random.default_rng(0)
+GREY, RGB = RNG.integers(0, 256, (6, 4, 5), np.uint8), RNG.integers(0, 256, (6, 4, 5, 3), np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def shared(name: str) -> Path:
+    if not (SHARED / name).exists():
+        pytest.skip(f"shared/data/{name} is not beside this checkout")
+    return SHARED
+
+
+def npz(path: Path, **arrays: np.ndarray) -> Images:
+    np.savez(path / "set.npz", **arrays)
+    return load(f"npz:{path / 'set.npz'}")
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def test_digits_are_embedded() -> None:
+    images = load("digits")
+    assert (images.pixels.shape, images.pixels.dtype, images.labels.dtype) == ((1797, 1, 28, 28), np.uint8, np.int64)
+    assert (images.shape, images.member) == ((1, 28, 28), None)
+    assert images.classes == tuple("0123456789")
+    assert np.bincount(images.labels).min() > 170
+    assert (images.pixels.min(), images.pixels.max()) == (0, 255)
+    assert images.sha256() == load("digits").sha256()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (GREY, GREY[:, None]),
+        (GREY[..., None], GREY[:, None]),
+        (GREY[:, None], GREY[:, None]),
+        (RGB, RGB.transpose(0, 3, 1, 2)),
+        (RGB.transpose(0, 3, 1, 2), RGB.transpose(0, 3, 1, 2)),
+    ],
+    ids=["NHW", "NHW1", "N1HW", "NHWC", "NCHW"],
+)
+def test_npz_layouts_become_nchw(tmp_path: Path, pixels: np.ndarray, expected: np.ndarray) -> None:
+    images = npz(tmp_path, images=pixels, labels=LABELS.astype(np.uint8))
+    assert images.pixels.flags.c_contiguous
+    assert (images.pixels == expected).all()
+    assert images.labels.dtype == np.int64
+    assert images.labels.tolist() == LABELS.tolist()
+    assert (images.name, images.classes, images.member) == ("npz:set.npz", ("0", "1", "2"), None)
+
+
+def test_npz_takes_class_names_membership_and_medmnist_names(tmp_path: Path) -> None:
+    member = LABELS > 0
+    images = npz(tmp_path, images=GREY, labels=LABELS, classes=np.array(["a", "b", "c", "d"]), member=member)
+    assert images.classes == ("a", "b", "c", "d")
+    assert images.member.tolist() == member.tolist()
+    medmnist = {"train_images": GREY, "train_labels": LABELS[:, None], "test_images": GREY[:2]}
+    assert npz(tmp_path, **medmnist).sha256() == npz(tmp_path, images=GREY, labels=LABELS).sha256()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"labels": LABELS}, "'images' and 'labels'"),
+        ({"images": GREY}, "'images' and 'labels'"),
+        ({"images": GREY / 255, "labels": LABELS}, "must be uint8"),
+        ({"images": GREY.astype(np.int64), "labels": LABELS}, "must be uint8"),
+        ({"images": GREY[0], "labels": LABELS}, "must be uint8"),
+        ({"images": np.zeros((6, 4, 5, 4), np.uint8), "labels": LABELS}, "1 or 3 channels"),
+        ({"images": GREY, "labels": LABELS[:5]}, "must be 6 integers"),
+        ({"images": GREY, "labels": LABELS * 1.0}, "must be 6 integers"),
+        ({"images": GREY, "labels": LABELS - 1}, r"must lie in \[0, 2\)"),
+        ({"images": GREY, "labels": LABELS, "classes": np.array(["a", "b"])}, r"must lie in \[0, 2\)"),
+        ({"images": GREY, "labels": LABELS * 0}, "at least 2 classes"),
+        ({"images": GREY[:0], "labels": LABELS[:0]}, "at least 2 classes"),
+        ({"images": GREY, "labels": LABELS, "member": LABELS}, "6 booleans"),
+        ({"images": GREY, "labels": LABELS, "member": LABELS[:3] > 0}, "6 booleans"),
+        ({"images": GREY.astype(object), "labels": LABELS}, "no pickled objects"),
+        ({"images": GREY, "labels": LABELS, "classes": np.array(["a", None, "b"])}, "no pickled objects"),
+        ({"images": GREY, "labels": LABELS * 1_000_000}, "labels"),  # ids, not classes
+    ],
+)
+def test_npz_problems_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        npz(tmp_path, **arrays)
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(cut=st.none() | st.integers(0, 1000), flips=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255))))
+def test_damaged_npz_is_a_data_error(tmp_path_factory: pytest.TempPathFactory, cut, flips):
+    path = tmp_path_factory.mktemp("npz") / "set.npz"
+    np.savez(path, images=GREY, labels=LABELS)
+    raw = bytearray(path.read_bytes())
+    for place, byte in flips:
+        raw[place % len(raw)] = byte
+    path.write_bytes(raw[:cut])
+    with contextlib.suppress(DataError):
+        assert load(f"npz:{path}").pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("array", "channels"), [(GREY[0], 1), (RGB[0], 3), (GREY[0] > 99, 1)], ids=["L", "RGB", "1"])
+def test_folder_of_classes(tmp_path: Path, array: np.ndarray, channels: int) -> None:
+    for name in ("cat/b.PNG", "cat/a.png", "dog/c.bmp", ".git/x/y.png"):
+        write(tmp_path / name, array)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no class")
+    images = load(f"folder:{tmp_path}")
+    assert images.pixels.shape == (3, channels, 4, 5)
+    assert (images.classes, images.labels.tolist(), images.member) == (("cat", "dog"), [0, 0, 1], None)
+    assert (images.pixels == np.atleast_3d(array * 255 if array.dtype == bool else array).transpose(2, 0, 1)).all()
+
+
+def test_folder_keeps_the_scale_of_16_bit_grey(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "x.png", np.array([[0, 257, 32_896, 65_535]], np.uint16))
+    assert load(f"folder:{tmp_path}").pixels[0].tolist() == [[[0, 1, 128, 255]]]
+
+
+def test_folder_does_not_lose_colour_behind_a_grey_first_image(tmp_path: Path) -> None:
+    for name, array in (("a", GREY[0]), ("b", RGB[0])):
+        write(tmp_path / name / "x.png", array)
+    images = load(f"folder:{tmp_path}")
+    assert (images.pixels[1] == RGB[0].transpose(2, 0, 1)).all()
+
+
+def test_folder_that_states_membership(tmp_path: Path) -> None:
+    for name in ("members/cat/1.png", "members/dog/2.png", "nonmembers/dog/3.png", "nonmembers/emu/4.png"):
+        write(tmp_path / name, GREY[int(name[-5])])
+    (tmp_path / ".cache").mkdir()
+    images = load(f"folder:{tmp_path}")
+    assert images.classes == ("cat", "dog", "emu")
+    assert (images.labels.tolist(), images.member.tolist()) == ([0, 1, 1, 2], [True, True, False, False])
+    assert (images.pixels[:, 0] == GREY[1:5]).all()
+
+
+def test_folder_problems_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder; expected PATH/<class>"):
+        load(f"folder:{tmp_path / 'absent'}")
+    with pytest.raises(DataError, match="no images; expected PATH/<class>"):
+        load(f"folder:{tmp_path}")
+    write(tmp_path / "a" / "1.png", GREY[0])
+    with pytest.raises(DataError, match="at least 2 classes"):
+        load(f"folder:{tmp_path}")
+    write(tmp_path / "b" / "2.png", GREY[0, :, :4])
+    with pytest.raises(DataError, match=r"2\.png: all images must have one size; 4x4 differs from 5x4"):
+        load(f"folder:{tmp_path}")
+    whole = (tmp_path / "a" / "1.png").read_bytes()
+    for raw in (b"", b"GIF", whole[: len(whole) // 2]):
+        (tmp_path / "b" / "2.png").write_bytes(raw)
+        with pytest.raises(DataError, match=r"2\.png: not a readable image"):
+            load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("mnits", "did you mean 'mnist'"), ("nzp:x", "npz:PATH"), ("", "choose from cifar10")]
+)
+def test_unknown_names_list_the_choices(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint):
+        load(name)
+
+
+@pytest.mark.parametrize("prefix", ["npz", "folder"])
+def test_missing_path_is_a_data_error(prefix: str) -> None:
+    with pytest.raises(DataError, match="no such"):
+        load(f"{prefix}:absent/there")
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_torchvision_sets_are_read_without_a_network(name: str, folder: str) -> None:
+    images = load(name, shared(folder))
+    assert images.pixels.shape == (60_000, 1, 28, 28)
+    assert len(images.classes) == 10
+    assert np.bincount(images.labels).min() > 5_000
+
+
+def test_pneumoniamnist_is_read() -> None:
+    images = load(f"npz:{shared('medmnist') / 'medmnist' / 'pneumoniamnist.npz'}")
+    assert images.pixels.shape == (4708, 1, 28, 28)
+    assert images.classes == ("0", "1")
+
+
+SETS = ("mnist", "fashion-mnist", "cifar10", "cifar100")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_named_sets_need_a_data_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{name} is not embedded: give --data-dir DIR"):
+        load(name)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load(name, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_failed_download_names_the_way_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(DataError, match=rf"{name} is not in .*, or use --dataset digits"):
+        load(name, tmp_path)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\0\x08\x03\0\0", b"<html>captive portal</html>"])
+def test_damaged_mnist_files_are_a_data_error(tmp_path: Path, raw: bytes) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{part}-ubyte").write_bytes(raw)
+    with pytest.raises(DataError, match="mnist"):
+        load("mnist", tmp_path)

@@ -1,0 +1,203 @@
+"""Weights on disk: they come back bit for bit, and nothing else in a file is executed or taken over."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mobileprune.errors import CheckpointError
+from mobileprune.models import build
+from mobileprune.models.checkpoint import load_into, read_weights, save_weights
+from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
+from mobileprune.pruning.masks import count_zeros, prunable
+
+
+def small(seed: int = 0) -> nn.Module:
+    """Every kind of entry: 0-d integer counters, buffers, and views that are not contiguous."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+        model[3].weight = nn.Parameter(torch.randn(8, 3).T)
+        return model
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+
+
+def write(weights: Any, path: Path) -> None:
+    save_weights(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "a.pth"])
+def test_weights_come_back_bit_for_bit(tmp_path: Path, name: str) -> None:
+    model = small()
+    write(model.state_dict(), tmp_path / name)
+    assert equal(read_weights(tmp_path / name), model.state_dict())
+    restored = load_into(small(seed=1), tmp_path / name)
+    assert equal(restored.state_dict(), model.state_dict())
+    assert not restored.training
+
+
+def test_a_training_loops_dictionary_is_unwrapped(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": small().state_dict()}, tmp_path / "a.pt")
+    assert equal(read_weights(tmp_path / "a.pt"), small().state_dict())
+
+
+def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    save_weights(model.state_dict(), tmp_path / "a.safetensors")
+    assert equal(read_weights(tmp_path / "a.safetensors"), model.state_dict())
+
+
+class Exploit:
+    """Unpickling calls ``open(path, "x")``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (str(self.path), "x")
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))])
+def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path: Path, save: Callable[..., None]) -> None:
+    save({"weight": torch.ones(2), "x": Exploit(tmp_path / "pwned")}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="holds more than weights"):
+        read_weights(tmp_path / "a.pt")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, kind: str, share: float) -> None:
+    path = tmp_path_factory.mktemp("cut") / ("a.safetensors" if kind == "safetensors" else "a.pt")
+    if kind == "safetensors":
+        save_weights(small().state_dict(), path)
+    else:
+        torch.save(small().state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(CheckpointError):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.ones(2)], torch.ones(2), 3, {"epoch": 3}, {1: torch.ones(2)}, {"state_dict": {"a": 1}}], ids=str
+)
+def test_what_is_not_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"must hold a state dict of tensors; save model\.state_dict\(\)"):
+        read_weights(tmp_path / "a.pt")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.pt", tmp_path):
+        with pytest.raises(CheckpointError, match="no such checkpoint"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    weights = small().state_dict()
+    weights["0.bias"][1] = value
+    write(weights, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"weight '0\.bias' holds NaN or infinity"):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("change", [{"0.bias": torch.ones(3)}, {"extra": torch.ones(1)}], ids=str)
+def test_weights_of_another_model_are_refused(tmp_path: Path, change: dict[str, torch.Tensor]) -> None:
+    write(small().state_dict() | change, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=f"does not fit the model: .*{next(iter(change))}"):
+        load_into(small(), tmp_path / "a.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = build("lenet5", num_classes=3, input_shape=(1, 12, 12), seed=0)
+    info = ModelInfo(
+        model="lenet5",
+        num_classes=3,
+        input_shape=(1, 12, 12),
+        mean=[0.5],
+        std=[0.25],
+        labels=["a", "b", "c"],
+        split_sha256="0" * 64,
+        held_out_unseen=True,
+        config={
+            "data": {"dataset": "digits", "members": None, "canaries": 0.1},
+            "train": {"model": "lenet5", "checkpoint": None, "epochs": 1, "lr": 1e-3, "batch_size": 64},
+            "seed": 0,
+        },
+        sparsity=count_zeros(model, list(prunable(model))),
+    )
+    ModelFolder.write(tmp_path, info, model.state_dict())
+    assert ModelFolder.load(tmp_path).info == info
+    assert equal(ModelFolder.load(tmp_path).restore().state_dict(), model.state_dict())
+    return tmp_path
+
+
+def test_a_model_folder_holds_its_two_files(folder: Path) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == [RECORD, WEIGHTS]
+
+
+def test_altered_or_missing_weights_are_refused(folder: Path) -> None:
+    raw = bytearray((folder / WEIGHTS).read_bytes())
+    raw[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(raw)
+    with pytest.raises(CheckpointError, match="sha256 is not the one"):
+        ModelFolder.load(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="missing"):
+        ModelFolder.load(folder)
+
+
+@pytest.mark.parametrize(
+    "raw", [None, b"", b"{", b"\xff", b"[" * 100_000, b"[]", b"null", b"{}"], ids=lambda r: str(r)[:9]
+)
+def test_a_record_that_is_no_record_is_refused(folder: Path, raw: bytes | None) -> None:
+    (folder / RECORD).unlink()
+    if raw is not None:
+        (folder / RECORD).write_bytes(raw)
+    with pytest.raises(CheckpointError, match=r"model\.json|is not a model folder"):
+        ModelFolder.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", "mobileprune-model/2"),
+        ("weights_sha256", "../x"),
+        ("num_classes", 1),
+        ("num_classes", "3"),
+        ("input_shape", [12, 12]),
+        ("std", [0.0]),
+        ("std", [float("nan")]),
+        ("labels", [1]),
+        ("config", {}),
+        ("extra", 1),
+        ("mean", None),
+    ],
+)
+def test_a_malformed_record_is_refused(folder: Path, key: str, value: Any) -> None:
+    record = json.loads((folder / RECORD).read_bytes())
+    (folder / RECORD).write_text(json.dumps(record | {key: value}))
+    with pytest.raises(CheckpointError, match=f"{key}|NaN is not a finite number"):
+        ModelFolder.load(folder)
+    del record[key if key in record else "model"]
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="required property"):
+        ModelFolder.load(folder)

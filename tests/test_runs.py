@@ -1,0 +1,134 @@
+"""RunStore: computed once for the same inputs, tools and source; resumable; never half a result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobileprune import runs
+from mobileprune.errors import MobilepruneError, ParityError
+from mobileprune.runs import RunStore, StepResult, default_root, source_digest, tool_versions
+
+
+class Step:
+    """Writes how often it ran."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path, partial: Path) -> None:
+        self.calls += 1
+        (folder / "result.txt").write_text(f"run {self.calls}")
+
+
+def test_a_finished_step_is_reused(tmp_path: Path) -> None:
+    heard: list[StepResult] = []
+    store, step = RunStore(tmp_path, heard.append), Step()
+    first = store.step("train", {"a": 1, "b": 2}, step)
+    again = store.step("train", {"b": 2, "a": 1}, step)
+    elsewhere = RunStore(tmp_path).step("train", {"a": 1, "b": 2}, step)
+    assert step.calls == 1
+    assert [r.reused for r in (first, again, elsewhere)] == [False, True, True]
+    assert first.path == again.path == elsewhere.path == tmp_path / "train" / first.key
+    assert (first.path / "result.txt").read_text() == "run 1"
+    assert store.done == heard == [first, again]
+    assert first.to_dict().keys() == {"step", "key", "reused", "seconds"}
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_a_result_says_what_went_in(tmp_path: Path) -> None:
+    result = RunStore(tmp_path).step("train", {"a": [1]}, Step())
+    record = json.loads((result.path / "step.json").read_text())
+    assert record == {"step": "train", "inputs": {"a": [1]}, "versions": tool_versions(), "source": source_digest()}
+
+
+def test_the_key_changes_with_step_inputs_versions_and_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, step = RunStore(tmp_path), Step()
+
+    def key(name: str = "train", **inputs: Any) -> str:
+        return store.step(name, inputs, step).key
+
+    keys = [key(a=1), key(a=2), key(a="1"), key(b=1), key(), key("prune", a=1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "tool_versions", lambda: tool_versions() | {"torch": "0.0"})
+        keys.append(key(a=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "source_digest", lambda: "0" * 64)
+        keys.append(key(a=1))
+    assert len(set(keys)) == len(keys) == step.calls
+    assert all(len(k) == runs.KEY_LENGTH for k in keys)
+    assert key(a=1) == keys[0]
+
+
+def test_the_source_digest_covers_all_but_judging_and_showing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path(runs.__file__).parent
+    assert all((package / name).exists() for name in runs.JUDGING), "a name in JUDGING is stale"
+
+    def digest_with(changed: str) -> str:
+        assert (package / changed).is_file()
+        copy = tmp_path / changed.replace("/", "-")
+        for file in package.rglob("*.py"):
+            target = copy / file.relative_to(package)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes() + (b"#" if file == package / changed else b""))
+        monkeypatch.setattr(runs, "__file__", str(copy / "runs.py"))
+        return source_digest.__wrapped__()
+
+    computing = [digest_with(name) for name in ("training.py", "seeding.py", "models/lenet5.py", "export/onnx.py")]
+    judging = [digest_with(name) for name in ("report/roc.py", "cli/parser.py", "audit/roc.py", "attacks/loss.py")]
+    assert set(judging) == {source_digest()}
+    assert len({*computing, source_digest()}) == len(computing) + 1
+
+
+@pytest.mark.parametrize("error", [ParityError, KeyboardInterrupt, ValueError])
+def test_a_failed_step_leaves_no_result_and_keeps_its_partial_work(tmp_path: Path, error: type[BaseException]) -> None:
+    store, seen = RunStore(tmp_path), []
+
+    def compute(folder: Path, partial: Path) -> None:
+        seen.append((partial / "checkpoint").exists())
+        (folder / "half").write_text("half")
+        (partial / "checkpoint").write_text("epoch 3")
+        if len(seen) == 1:
+            raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        store.step("train", {}, compute)
+    assert store.done == []
+    assert list((tmp_path / "train").iterdir()) == []
+    result = store.step("train", {}, compute)
+    assert seen == [False, True]
+    assert (result.reused, (result.path / "half").read_text()) == (False, "half")
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_a_process_that_finished_first_wins(tmp_path: Path) -> None:
+    ours = RunStore(tmp_path)
+
+    def compute(folder: Path, partial: Path) -> None:
+        (folder / "result.txt").write_text("ours")
+        RunStore(tmp_path).step("train", {"a": 1}, Step())
+
+    result = ours.step("train", {"a": 1}, compute)
+    assert (result.path / "result.txt").read_text() == "run 1"
+    assert [p.name for p in (tmp_path / "train").iterdir()] == [result.key]
+    assert ours.step("train", {"a": 1}, compute).reused
+
+
+def test_a_store_that_cannot_be_written_says_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MobilepruneError, match=r"cannot write the run store .*; choose another with --runs DIR"):
+        RunStore(tmp_path / "file").step("train", {}, Step())
+
+
+def test_default_root_honours_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MOBILEPRUNE_RUNS", str(tmp_path / "runs"))
+    assert RunStore().root == default_root() == tmp_path / "runs"
+    monkeypatch.setenv("MOBILEPRUNE_RUNS", "")
+    assert default_root() == tmp_path / "cache" / "mobileprune"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_root() == tmp_path / "home" / ".cache" / "mobileprune"
