@@ -26,6 +26,8 @@ __version__ = "0.1.0"
 
 VERBS = ("attack", "audit", "bench", "configure", "context", "export", "inspect", "prune", "report", "train")
 
+__all__ = ["__version__", *VERBS]
+
 
 class _Verb:
     """A function of the API, imported when called; its other attributes are those of the subpackage of that name."""
@@ -46,7 +48,7 @@ class _Verb:
 
     def __getattr__(self, name: str) -> Any:
         """``import mobileprune.export.onnx as x`` looks for ``onnx`` here."""
-        module = sys.modules.get(f"mobileprune.{self.__name__}")
+        module = sys.modules.get(f"mobileprune.{self.__name__}") if not name.startswith("_") else None
         if module is None:
             raise AttributeError(name)
         return getattr(module, name)
@@ -59,6 +61,9 @@ def _always(verb: _Verb) -> property:
 
 class _Package(ModuleType):
     """Some verbs share their name with a subpackage; ``mobileprune.export(...)`` is always the verb."""
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *VERBS})
 
 
 for _name in VERBS:

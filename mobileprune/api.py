@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune import evaluate
-from mobileprune.artifact import Artifact, write_artifact
+from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
 from mobileprune.audit.verdict import Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
@@ -23,7 +23,7 @@ from mobileprune.config import OWNERS, Config, flag, from_dict, nested
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
-from mobileprune.files import atomic_folder
+from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
@@ -81,12 +81,15 @@ def configure(source: Where | None = None, **options: Any) -> Config:
 
 
 def context(runs: Where | None = None, num_threads: int = 1) -> Context:
+    """Where results are kept (default: ``MOBILEPRUNE_RUNS`` or the user's cache) and how many threads compute."""
     return Context(RunStore(Path(runs)) if runs else RunStore(), num_threads=num_threads)
 
 
 def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
-    return _copy(run_train(configure(**options), ctx or context()), Path(output), force)
+    config = configure(**options)
+    _check_model_output(Path(output), force)
+    return _copy(run_train(config, ctx or context()), Path(output), force)
 
 
 def prune(
@@ -95,6 +98,7 @@ def prune(
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
     method(config.prune.method)
+    _check_model_output(Path(output), force)
     dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
     return _copy(run_prune(dense, config, ctx), Path(output), force)
 
@@ -117,7 +121,7 @@ def export(
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
     method(config.prune.method)
-    _check_free(output, force)
+    _check_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
     if pruning:
         folder = run_prune(folder, config, ctx)
@@ -199,13 +203,21 @@ def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: 
     return adopt(ModelFolder.load(Path(source)), ctx)
 
 
-def _check_free(output: Path, force: bool) -> None:
+def _check_output(output: Path, force: bool) -> None:
     """Say that the output is taken before an hour of work, not after; an artifact there may turn out to be the same."""
-    if output.exists() and not force:
-        try:
-            Artifact.load(output)
-        except ArtifactError as error:
-            raise UsageError(f"{output} exists and is not a readable artifact ({error}); choose another -o") from error
+    clear_leftovers(output)
+    if force or not (output / MANIFEST).is_file():
+        check_output(output, force=force)
+        return
+    try:
+        Artifact.load(output)
+    except ArtifactError as error:
+        raise UsageError(f"{output} exists and is not a readable artifact ({error}); choose another -o") from error
+
+
+def _check_model_output(output: Path, force: bool) -> None:
+    if not is_free(output) and not (force and (output / RECORD).is_file()):
+        raise UsageError(f"{output} exists; choose another -o, or give --force to replace a model folder")
 
 
 def _is_same(output: Path, made: Artifact) -> bool:
@@ -216,8 +228,7 @@ def _is_same(output: Path, made: Artifact) -> bool:
 
 
 def _copy(folder: ModelFolder, output: Path, force: bool) -> ModelFolder:
-    if output.exists() and not (force and (output / RECORD).is_file()):
-        raise UsageError(f"{output} exists; choose another -o, or give --force to replace a model folder")
+    _check_model_output(output, force)
     with atomic_folder(output, replace=force) as temporary:
         for name in (WEIGHTS, RECORD):
             shutil.copyfile(folder.path / name, temporary / name)

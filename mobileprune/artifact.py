@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import ArtifactError, UsageError
-from mobileprune.files import atomic_folder, sha256, write_json
+from mobileprune.files import atomic_folder, is_free, sha256, write_json
 from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-artifact"
@@ -82,26 +82,46 @@ def parse_manifest(path: Path) -> Manifest:
     """Read and check every field; ArtifactError names what is wrong."""
     try:
         value = parse(path.read_bytes())
+        wrong = problems(value, "manifest")
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); export again") from error
     if isinstance(value, dict) and value.get("format") == FORMAT and value.get("format_version") != FORMAT_VERSION:
         found = str(value.get("format_version"))[:20]
         raise ArtifactError(f"{path}: format version {found}, this mobileprune reads {FORMAT_VERSION}")
-    wrong = problems(value, "manifest")
     if not wrong and not len(value["mean"]) == len(value["std"]) == value["input_shape"][0]:
         wrong = [f"mean and std need one number for each of the {value['input_shape'][0]} channels"]
+    if not wrong and not all(2.0**-126 <= abs(v) <= 3e38 for v in (*value["std"], *filter(None, value["mean"]))):
+        wrong = ["mean and std must be numbers that float32 can hold"]
     if wrong:
         raise ArtifactError(f"{path}: {'; '.join(wrong)}; see export/README.md, or export again")
+    value["input_shape"] = [int(size) for size in value["input_shape"]]  # 2.0 is an integer in JSON
+    value |= {name: int(value[name]) for name in ("num_classes", "size_bytes")}
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
     return Manifest(**fields)
 
 
+def _is_ours(path: Path) -> bool:
+    """Other programs have a manifest.json too."""
+    try:
+        value = parse((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get("format") == FORMAT
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """UsageError unless an artifact may be written to ``path``; ``force`` replaces an artifact, nothing else."""
+    if is_free(path):
+        return
+    if not force:
+        raise UsageError(f"{path} exists; choose another -o or give --force to replace it")
+    if not _is_ours(path):
+        raise UsageError(f"{path} is not an artifact, so --force does not replace it; choose another -o")
+
+
 def write_artifact(path: Path, model_file: Path, manifest: Manifest, *, force: bool = False) -> Artifact:
     """Copy ``model_file`` and the manifest to the new folder ``path`` in one atomic step."""
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; choose another -o or give --force to replace it")
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} is not an artifact, so --force does not replace it; choose another -o")
+    check_output(path, force=force)
     with atomic_folder(path, replace=force) as temporary:
         shutil.copyfile(model_file, temporary / manifest.file)
         write_json(temporary / MANIFEST, asdict(manifest))

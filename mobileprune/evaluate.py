@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact
@@ -28,11 +28,13 @@ from mobileprune.pipeline.export import export, source_logits
 from mobileprune.pipeline.inputs import data_from_lineage, pixels, splits_of
 from mobileprune.pipeline.train import find_model
 from mobileprune.runtimes import open_runtime
+from mobileprune.tensors import load, save
 
 MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
 )
+LOGITS = "logits.safetensors"
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
@@ -128,10 +130,10 @@ def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, c
 
     def compute(folder: Path, partial: Path) -> None:
         logits = {part: np.asarray(predict(pixels(splits, i)), np.float64) for part, i in parts.items()}
-        safetensors.numpy.save_file(logits, folder / "logits.safetensors")
+        save({part: torch.from_numpy(values) for part, values in logits.items()}, folder / LOGITS)
 
     step = context.store.step("query", {**identity, "split": splits.sha256()}, compute)
-    logits = safetensors.numpy.load_file(step.path / "logits.safetensors")
+    logits = {part: tensor.numpy() for part, tensor in load(step.path / LOGITS)[0].items()}
     outputs = Outputs(
         members=logits["members"],
         nonmembers=logits["held_out"],

@@ -39,6 +39,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Atomically, except into what is no file (``/dev/stdout``, a named pipe)."""
+    if path.is_fifo() or path.is_char_device():
+        path.write_text(text, encoding="utf-8")
+        return
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -64,6 +68,11 @@ def _alive(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def is_free(path: Path) -> bool:
+    """Whether a new folder may take the place: nothing is there, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def clear_leftovers(path: Path) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mobileprune.files import atomic_file
-
-Tensors = dict[str, Tensor]
+from mobileprune import tensors as tensor_files
+from mobileprune.tensors import Tensors
 
 
 class Resumable(Protocol):
@@ -39,9 +35,7 @@ def save(
     """Everything that the epochs after the first ``done`` depend on."""
     tensors = join({"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)})
     tensors |= join({f"hook{index}": hook.state() for index, hook in enumerate(hooks)})
-    with atomic_file(checkpoint.path) as temporary:
-        clones = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-        safetensors.torch.save_file(clones, temporary, metadata={"epochs_done": json.dumps(done)})
+    tensor_files.save(tensors, checkpoint.path, metadata={"epochs_done": str(done)})
 
 
 def restore(
@@ -50,14 +44,12 @@ def restore(
     """The inverse of :func:`save`; returns the epochs that are done, 0 without a checkpoint."""
     if not checkpoint.path.exists():
         return 0
-    tensors = safetensors.torch.load_file(checkpoint.path)
-    with safetensors.safe_open(checkpoint.path, framework="pt") as file:
-        done = int(json.loads(file.metadata()["epochs_done"]))
+    tensors, metadata = tensor_files.load(checkpoint.path)
     model.load_state_dict(part(tensors, "model"))
     load_optimizer_tensors(optimizer, part(tensors, "optimizer"))
     for index, hook in enumerate(hooks):
         hook.restore(part(tensors, f"hook{index}"))
-    return done
+    return int(metadata["epochs_done"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

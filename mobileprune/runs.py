@@ -75,9 +75,9 @@ class RunStore:
         key = digest(record)[:KEY_LENGTH]
         path = self.root / name / key
         started = time.monotonic()
+        partial = self.root / "partial" / key
         reused = path.is_dir()
         if not reused:
-            partial = self.root / "partial" / key
             try:
                 partial.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -85,7 +85,7 @@ class RunStore:
                     f"cannot write the run store {self.root}: {error.strerror}; choose another with --runs DIR"
                 ) from error
             self._compute(path, record, compute, partial)
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a run killed just before this line, too
         result = StepResult(name, key, path, reused, time.monotonic() - started)
         self.done.append(result)
         if self.on_step:

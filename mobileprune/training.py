@@ -60,11 +60,12 @@ class Hook:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam with a cosine schedule from ``lr`` to 0."""
+    """Adam; ``lr`` falls to 0 along a cosine, or stays where it is with ``decay`` False."""
 
     epochs: int
     lr: float = 1e-3
     batch_size: int = 64
+    decay: bool = True
 
 
 def fit(
@@ -88,7 +89,7 @@ def fit(
     model.train()
     for epoch in range(start, recipe.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = 0.5 * recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs))
+            group["lr"] = recipe.lr * (0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs)) if recipe.decay else 1.0)
         with torch.random.fork_rng(devices=[]):  # dropout and the like draw from torch's own generator
             torch.manual_seed(stream(seed, what, epoch, "layers"))
             total = _epoch(model, examples, optimizer, recipe.batch_size, hooks, torch_rng(seed, what, epoch))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +22,13 @@ EXIT_CODES = """exit codes:
   5    device or target unavailable
   130  interrupted
 """
+POLICY = {
+    "--max-auc": (0.60, "highest AUC over all members and held-out images"),
+    "--max-canary-auc": (0.60, "highest AUC over the canaries"),
+    "--auc-margin": (0.02, "how much AUC deployment may add"),
+    "--tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
+    "--alpha": (0.05, "error rate of the verdict"),
+}
 MAKES = ("data", "train", "prune", "export")
 
 
@@ -38,8 +47,19 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)  # an abbreviation breaks when an option is added
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{message}; {_suggestion(message)}see {self.prog} --help")
+
+
+def _suggestion(message: str) -> str:
+    """``did you mean ...?`` for a flag or verb that argparse does not know."""
+    known = {*verbs(), *(flag(name) for name in ("seed", *OWNERS)), *POLICY}
+    wrong = re.search(r"(?:unrecognized arguments: .*?|invalid choice: ')(--[\w-]+|\w+)", message)
+    near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,16 +133,8 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
     if verb in ("export", "audit", "report"):
         policy = sub.add_argument_group("policy")
-        for name, (default, text) in {
-            "max-auc": (0.60, "highest AUC over all members and held-out images"),
-            "max-canary-auc": (0.60, "highest AUC over the canaries"),
-            "auc-margin": (0.02, "how much AUC deployment may add"),
-            "tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
-            "alpha": (0.05, "error rate of the verdict"),
-        }.items():
-            policy.add_argument(
-                f"--{name}", type=float, default=default, metavar="X", help=f"{text} (default: {default})"
-            )
+        for name, (default, text) in POLICY.items():
+            policy.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default})")
     if verb != "inspect":
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")

@@ -13,7 +13,7 @@ from mobileprune.audit.verdict import Policy
 from mobileprune.cli import show
 from mobileprune.cli.parser import options_from
 from mobileprune.cli.progress import Console
-from mobileprune.config import to_toml
+from mobileprune.config import nested, to_toml
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
 from mobileprune.pipeline.context import Context
@@ -54,11 +54,14 @@ def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[],
 def _planned(args: argparse.Namespace) -> bool:
     """``--save-config`` and ``--dry-run``; True when there is nothing more to do."""
     if args.save_config or args.dry_run:
-        config = api.configure(getattr(args, "source", None), **options_from(args))
+        source, options = getattr(args, "source", None), options_from(args)
+        values = api.configure(source, **options).to_dict()
+        # With a MODEL what was not asked for stays so: its own options count, and being named can mean being done.
+        toml = to_toml(values if source is None else nested(options))
         if args.save_config:
-            write_text(args.save_config, to_toml(config))
+            write_text(args.save_config, toml)
         if args.dry_run:
-            _finish(args, {"config": config.to_dict()}, lambda: print(to_toml(config), end=""))
+            _finish(args, {"config": values}, lambda: print(toml, end=""))
     return bool(args.dry_run)
 
 

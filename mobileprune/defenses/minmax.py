@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mobileprune.resume import Tensors, join, load_optimizer_tensors, optimizer_tensors, part
+from mobileprune.resume import join, load_optimizer_tensors, optimizer_tensors, part
 from mobileprune.seeding import stream
+from mobileprune.tensors import Tensors
 from mobileprune.training import Examples, Hook
 
 ASCENT_STEPS = 7
@@ -55,14 +56,15 @@ class MinMax(Hook):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "inference model"))
             self.h = InferenceModel(num_classes)
-        self.optimizer = torch.optim.Adam(self.h.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.Adam(self.h.parameters(), lr=1e-3, fused=True)
 
     def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
         """K ascent steps on G, each with a fresh batch of D and one of D' of the size of ``x``."""
         sides = [_draws(model, side, len(y), rng) for side in (self.members, self.reference)]
         for (inside, y_inside), (outside, y_outside) in zip(*sides, strict=True):
-            gain = 0.5 * functional.logsigmoid(self.h(inside, y_inside)).mean()
-            gain = gain + 0.5 * functional.logsigmoid(-self.h(outside, y_outside)).mean()
+            guesses = self.h(torch.cat([inside, outside]), torch.cat([y_inside, y_outside]))
+            is_member, is_reference = guesses.split([len(inside), len(outside)])
+            gain = 0.5 * functional.logsigmoid(is_member).mean() + 0.5 * functional.logsigmoid(-is_reference).mean()
             self.optimizer.zero_grad()
             (-gain).backward()
             self.optimizer.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,14 +32,18 @@ def machine_paths() -> set[str]:
 
 
 def findings(content: bytes, paths: Iterable[str] | None = None) -> list[str]:
-    """The forbidden strings found in ``content``, sorted. Formats that compress would have to be unpacked first."""
+    """The forbidden strings found in ``content``, sorted."""
     wanted = [*WORDS, *(path.encode() for path in (machine_paths() if paths is None else paths))]
     return sorted(word.decode().strip() for word in wanted if word in content)
 
 
 def lint(file: Path) -> None:
-    """MobilepruneError when ``file`` tells more than the model."""
-    found = findings(file.read_bytes())
+    """MobilepruneError when ``file``, or a record of it where it is an archive, tells more than the model."""
+    contents = [file.read_bytes()]
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            contents += [archive.read(name) for name in archive.namelist()]
+    found = sorted({word for content in contents for word in findings(content)})
     if found:
         raise MobilepruneError(
             f"the exported file contains text that must not leave this machine: {', '.join(found)}; "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from google.protobuf.message import Message
 from torch import nn
 
 from mobileprune.errors import MobilepruneError, UsageError
@@ -43,7 +44,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise MobilepruneError(
-            f"torch cannot export this model to ONNX: {str(error).strip().splitlines()[-1]}"
+            "torch cannot export this model to ONNX: " + " ".join(str(error.__cause__ or error).split())[:300]
         ) from error
     assert program is not None
     proto = strip(program.model_proto)
@@ -52,17 +53,16 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 
 def strip(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what the exporter puts in for debugging: stack traces, source lines, paths, value names' metadata."""
-    del proto.metadata_props[:]
-    proto.doc_string = ""
-    for graph in [proto.graph, *proto.functions]:
-        del graph.metadata_props[:]
-        graph.doc_string = ""
-        values = list(graph.value_info)
-        if isinstance(graph, onnx.GraphProto):
-            values += [*graph.input, *graph.output, *graph.initializer]
-        for item in [*graph.node, *values]:
-            del item.metadata_props[:]
-            item.doc_string = ""
+    """Remove what the exporter puts in for debugging, however deep: stack traces, source lines, paths."""
+    _strip(proto)
     proto.graph.name = "mobileprune"
     return proto
+
+
+def _strip(message: Message) -> None:
+    for field, value in list(message.ListFields()):
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for item in value if field.is_repeated else [value]:
+                _strip(item)

@@ -14,6 +14,8 @@ def parity(exported: NDArray[np.float64], source: NDArray[np.float64], *, atol: 
     """Compare logits (N, K) on the same N inputs; ParityError when max |difference| exceeds ``atol``."""
     if exported.shape != source.shape:
         raise ParityError(f"the exported model gives outputs of shape {exported.shape}, the source {source.shape}")
+    if not len(source):
+        raise ParityError("there are no inputs to compare on; give more --members")
     difference = np.abs(exported - source)
     largest = float(difference.max(initial=0.0))
     if not largest <= atol:  # also catches NaN

@@ -7,10 +7,12 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
-from mobileprune.errors import UsageError, unknown
+from mobileprune.errors import MobilepruneError, UsageError, unknown
+from mobileprune.files import sha256
 from mobileprune.models.lenet5 import lenet5
 from mobileprune.seeding import stream
 
@@ -38,15 +40,19 @@ def build(name: str, *, num_classes: int, input_shape: tuple[int, int, int], see
         raise UsageError(f"--model {name}: {error}; it may take num_classes and input_shape, nothing else") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(seed, "init"))
-        model = function(**given)
+        try:
+            model = function(**given)
+        except MobilepruneError:
+            raise
+        except Exception as error:  # any code of the user's
+            raise UsageError(f"--model {name} failed: {_one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"--model {name} returned {type(model).__name__}; it must return a torch.nn.Module")
     try:
         with torch.inference_mode():
             output = model.eval()(torch.zeros(2, *input_shape))
     except Exception as error:  # any code of the user's
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"--model {name} cannot take images {input_shape}: {reason}") from error
+        raise UsageError(f"--model {name} cannot take images {input_shape}: {_one_line(error)}") from error
     shape = tuple(getattr(output, "shape", ()))
     if shape != (2, num_classes):
         raise UsageError(f"--model {name} gives {shape or type(output).__name__} for 2 images, not (2, {num_classes})")
@@ -60,8 +66,21 @@ def _user_function(name: str) -> Build:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:  # any code of the user's
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise UsageError(f"--model {name}: cannot import ({reason}); write package.module:function") from error
+        raise UsageError(
+            f"--model {name}: cannot import ({_one_line(error)}); write package.module:function"
+        ) from error
     if not callable(function):
         raise UsageError(f"--model {name}: {function_name} is not a function")
     return function  # type: ignore[no-any-return]
+
+
+def code_digest(name: str) -> str | None:
+    """SHA-256 of the file that defines a user's function: changed code must not answer with an old result."""
+    if ":" not in name:
+        return None
+    file = inspect.getsourcefile(_user_function(name))
+    return sha256(Path(file)) if file else None
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,9 +1,10 @@
-"""Weights on disk: safetensors, or a ``.pt`` state dict read with ``weights_only=True``. Never pickle."""
+"""Tensors on disk: safetensors, or a ``.pt`` state dict read with ``weights_only=True``. Never pickle."""
 
 from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mobileprune.errors import CheckpointError
-from mobileprune.files import atomic_file
+from mobileprune.tensors import Tensors
 
-Weights = dict[str, Tensor]
 DAMAGED = (
     safetensors.SafetensorError,
     RuntimeError,
@@ -29,13 +29,7 @@ DAMAGED = (
 """What reading a damaged file raises: torch's reader checks little itself."""
 
 
-def save_weights(weights: Weights, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        # Cloned, because tied weights share memory, which the format refuses.
-        safetensors.torch.save_file({k: v.detach().cpu().clone().contiguous() for k, v in weights.items()}, temporary)
-
-
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path) -> Tensors:
     """The tensors of a ``.safetensors`` or ``.pt``/``.pth`` file; CheckpointError says what is wrong."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -43,7 +37,9 @@ def read_weights(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             weights: Any = safetensors.torch.load_file(path)
         else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about what it refuses in a moment anyway
+                weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than weights; save it with torch.save(model.state_dict(), ...)"
@@ -58,7 +54,7 @@ def read_weights(path: Path) -> Weights:
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinity; train again or repair it")
-    return cast(Weights, weights)
+    return cast(Tensors, weights)
 
 
 def load_into(model: nn.Module, path: Path) -> nn.Module:

@@ -11,8 +11,9 @@ from torch import nn
 from mobileprune.errors import CheckpointError
 from mobileprune.files import sha256, write_json
 from mobileprune.models import build
-from mobileprune.models.checkpoint import Weights, load_into, save_weights
+from mobileprune.models.checkpoint import load_into
 from mobileprune.schemas import parse, problems
+from mobileprune.tensors import Tensors, save
 
 FORMAT = "mobileprune-model/1"
 WEIGHTS = "weights.safetensors"
@@ -46,8 +47,8 @@ class ModelFolder:
     weights_sha256: str
 
     @classmethod
-    def write(cls, path: Path, info: ModelInfo, weights: Weights) -> None:
-        save_weights(weights, path / WEIGHTS)
+    def write(cls, path: Path, info: ModelInfo, weights: Tensors) -> None:
+        save(weights, path / WEIGHTS)
         record = {"format": FORMAT, "weights_sha256": sha256(path / WEIGHTS), **asdict(info)}
         write_json(path / RECORD, record)
 

@@ -22,9 +22,10 @@ from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
 from mobileprune.export.parity import parity
 from mobileprune.files import sha256
+from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.inputs import normalise, pixels, splits_of
+from mobileprune.pipeline.inputs import normalise, pixels, splits_for
 from mobileprune.runs import tool_versions
 from mobileprune.runtimes import open_runtime
 from mobileprune.training import predict
@@ -36,7 +37,7 @@ PARITY_BATCHES = (1, 2, 17)  # beside full batches: sizes at which a dynamic bat
 def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     """The model of ``folder`` as an artifact in the run store; ParityError if the file computes something else."""
     torch.set_num_threads(context.num_threads)
-    chosen, splits, info = target(config.export.target), splits_of(config), folder.info
+    chosen, splits, info = target(config.export.target), splits_for(folder, config), folder.info
 
     def compute(path: Path, partial: Path) -> None:
         model: torch.nn.Module = fold_bn(folder.restore())
@@ -55,6 +56,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     inputs = {
         "weights": folder.weights_sha256,
         "info": asdict(info),
+        "code": code_digest(info.model),
         "export": asdict(config.export),
         "split": splits.sha256(),
     }

@@ -13,18 +13,40 @@ from numpy.typing import NDArray
 from mobileprune import data
 from mobileprune.config import Config, DataConfig
 from mobileprune.data.splits import Splits, default_canaries, split
+from mobileprune.errors import DataError
 from mobileprune.files import sha256
+from mobileprune.models.folder import ModelFolder
 from mobileprune.training import Examples
 
 
 def splits_of(config: Config) -> Splits:
     d = config.data
     canaries = default_canaries(d.dataset) if d.canaries is None else d.canaries
-    return _splits(d.dataset, d.data_dir, config.seed, d.members, canaries)
+    return _splits(d.dataset, d.data_dir, config.seed, d.members, canaries, _stamp(d.dataset))
+
+
+def splits_for(folder: ModelFolder, config: Config) -> Splits:
+    """The split that the model of ``folder`` was trained on; DataError when ``config`` leads to another."""
+    splits, recorded = splits_of(config), folder.info.config
+    if splits.sha256() != folder.info.split_sha256:
+        d = recorded["data"]
+        raise DataError(
+            f"the model was trained on {d['dataset']} (members {d['members'] or 'default'}, canaries "
+            f"{'default' if d['canaries'] is None else d['canaries']}, seed {recorded['seed']}), which is not what "
+            f"{splits.images.name} with these options gives: repeat its --dataset, --data-dir and options"
+        )
+    return splits
+
+
+def _stamp(dataset: str) -> int:
+    """Changes when files of the user's data set do."""
+    _, _, path = dataset.partition(":")
+    files = [Path(path), *Path(path).rglob("*")] if path and Path(path).exists() else []
+    return hash(tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()]))
 
 
 @lru_cache(maxsize=4)
-def _splits(dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float) -> Splits:
+def _splits(dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float, stamp: int) -> Splits:
     images = data.load(dataset, Path(data_dir) if data_dir else None)
     return split(images, seed=seed, members=members, canaries=canaries)
 

@@ -9,10 +9,10 @@ import torch
 
 from mobileprune.config import Config
 from mobileprune.convert.fold_bn import reestimate
-from mobileprune.errors import MobilepruneError
+from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.inputs import examples, splits_of
+from mobileprune.pipeline.inputs import examples, splits_for
 from mobileprune.pruning import PruneRecipe, PruneTask, method
 from mobileprune.pruning import prune as run
 from mobileprune.pruning.masks import count_zeros
@@ -22,12 +22,7 @@ from mobileprune.training import Recipe
 def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
     """Prune ``dense`` with the configured method and retrain it on the members."""
     torch.set_num_threads(context.num_threads)
-    find_masks, splits, info = method(config.prune.method), splits_of(config), dense.info
-    if info.split_sha256 != splits.sha256():
-        raise MobilepruneError(
-            f"{dense.path} was trained on other data than {splits.images.name} split by --seed {config.seed}: "
-            f"give the --dataset, --data-dir, --members, --canaries and --seed that it was trained with"
-        )
+    find_masks, splits, info = method(config.prune.method), splits_for(dense, config), dense.info
     p, t = config.prune, config.train
 
     def compute(folder: Path, partial: Path) -> None:
@@ -43,7 +38,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
                 scope=p.scope,
                 keep_dense=p.keep_dense,
                 lam=p.lam,
-                admm=Recipe(p.admm_epochs, t.lr, t.batch_size),
+                admm=Recipe(p.admm_epochs, t.lr, t.batch_size, decay=False),
                 retrain=Recipe(p.retrain_epochs, t.lr, t.batch_size),
             ),
             seed=config.seed,
@@ -63,6 +58,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
     inputs = {
         "dense": dense.weights_sha256,
         "info": asdict(info),
+        "code": code_digest(info.model),
         "prune": asdict(p),
         "lr": t.lr,
         "batch_size": t.batch_size,

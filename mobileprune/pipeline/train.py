@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import torch
 
 from mobileprune import models
 from mobileprune.config import Config
+from mobileprune.errors import MobilepruneError
 from mobileprune.models.checkpoint import load_into, read_weights
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import channel_statistics, examples, lineage_of, splits_of
 from mobileprune.pruning.masks import count_zeros, prunable
 from mobileprune.runs import RunStore
+from mobileprune.schemas import parse
 from mobileprune.training import Recipe, fit
 
 
@@ -56,7 +57,12 @@ def train(config: Config, context: Context) -> ModelFolder:
         )
         ModelFolder.write(folder, info, model.state_dict())
 
-    inputs = {"config": made_from, "split": splits.sha256(), "num_threads": context.num_threads}
+    inputs = {
+        "config": made_from,
+        "code": models.code_digest(config.train.model),
+        "split": splits.sha256(),
+        "num_threads": context.num_threads,
+    }
     return ModelFolder.load(context.store.step("train", inputs, compute).path)
 
 
@@ -74,6 +80,10 @@ def find_model(store: RunStore, weights_sha256: str | None) -> ModelFolder | Non
     """The model folder in the store that holds these weights."""
     for step in ("train", "prune", "adopt"):
         for record in sorted((store.root / step).glob(f"[!.]*/{RECORD}")):
-            if json.loads(record.read_bytes()).get("weights_sha256") == weights_sha256:
+            try:
+                found = parse(record.read_bytes())["weights_sha256"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise MobilepruneError(f"{record} is damaged; delete {record.parent} and run again") from error
+            if found == weights_sha256:
                 return ModelFolder.load(record.parent)
     return None

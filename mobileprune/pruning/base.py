@@ -21,7 +21,7 @@ class PruneRecipe:
     scope: str = "layer"
     keep_dense: str = "none"
     lam: float = 0.0
-    admm: Recipe = field(default_factory=lambda: Recipe(epochs=30))
+    admm: Recipe = field(default_factory=lambda: Recipe(epochs=30, decay=False))
     retrain: Recipe = field(default_factory=lambda: Recipe(epochs=30))
 
 

@@ -22,6 +22,8 @@ def prunable(model: nn.Module, keep_dense: str = "none") -> dict[str, Tensor]:
     """
     layers: dict[str, Tensor] = {}
     for name, module in model.named_modules():
+        if isinstance(module, PRUNABLE) and not isinstance(module.weight, nn.Parameter):
+            raise UsageError(f"{name}.weight is computed from other parameters: remove its parametrization to prune it")
         if isinstance(module, PRUNABLE) and all(module.weight is not other for other in layers.values()):
             layers[f"{name}.weight" if name else "weight"] = module.weight
     names = list(layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -45,13 +46,18 @@ def markdown(value: dict[str, Any]) -> str:
     lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
     for title, rows in content["tables"]:
         lines += ["", f"## {title}", "", *_markdown_table(rows)]
-    lines += ["", "## Not tested", "", *(f"- {item}" for item in content["not_tested"])]
+    lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
     lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"
 
 
+def _plain(text: str) -> str:
+    """One line that Markdown shows as it is."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
 def _markdown_table(rows: Rows) -> list[str]:
-    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
     return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
 
 

@@ -33,7 +33,8 @@ def open_runtime(artifact: Artifact, num_threads: int = 1) -> Runtime:
     manifest = artifact.manifest
     if manifest.target not in RUNTIMES:
         raise ArtifactError(f"{artifact.path}: target {manifest.target!r} has no runtime; known: {', '.join(RUNTIMES)}")
-    session = RUNTIMES[manifest.target](artifact.model_path, RuntimeOptions(num_threads, manifest.input_name))
+    options = RuntimeOptions(num_threads, manifest.input_name, manifest.input_shape)
+    session = RUNTIMES[manifest.target](artifact.model_path, options)
     return Runtime(session, manifest)
 
 

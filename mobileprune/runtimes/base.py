@@ -19,6 +19,7 @@ Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class RuntimeOptions:
     num_threads: int
     input_name: str
+    input_shape: tuple[int, int, int]
 
 
 class Runtime:
@@ -39,10 +40,16 @@ class Runtime:
         if not len(pixels):
             return np.zeros((0, self._manifest.num_classes), np.float32)
         x = pixels if self._manifest.preprocessing_baked else (pixels - self._mean) / self._std
-        logits = np.concatenate([self._session(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
-        if logits.shape != (len(pixels), self._manifest.num_classes):
+        return np.concatenate([self._answer(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+
+    def _answer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits, expected = self._session(x), (len(x), self._manifest.num_classes)
+        if logits.shape != expected:
             raise ArtifactError(
-                f"the model returned outputs of shape {logits.shape}, its manifest says "
-                f"{(len(pixels), self._manifest.num_classes)}; export again"
+                f"the model returned outputs of shape {logits.shape}, its manifest says {expected}; export again"
             )
         return logits
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -4,51 +4,80 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import RuntimeOptions, Session
+from mobileprune.files import sha256
+from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.trial import survives
 
 NAMESPACES = ("aten::", "prim::", "quantized::", "prepacked::")
 REFUSED = ("aten::from_file", "aten::save")  # they touch the file system
 
 
 def open_session(path: Path, options: RuntimeOptions) -> Session:
-    """Checks the archive's CRCs and operators first: the interpreter itself is not hardened."""
+    """Checks the archive's CRCs and operators, then a first run in a child: the interpreter itself is not hardened."""
     import torch
-    from torch.jit.mobile import _export_operator_list, _load_for_lite_interpreter
 
+    _check_archive(path)
+    torch.set_num_threads(options.num_threads)
+
+    if not _first_run_survives(path, sha256(path), options.input_shape):
+        raise ArtifactError(f"{path}: the lite interpreter crashes on this model; it is corrupt or malicious")
+    return _load(path)
+
+
+@lru_cache(maxsize=64)
+def _first_run_survives(path: Path, digest: str, input_shape: tuple[int, int, int]) -> bool:
+    def first_run() -> None:
+        import torch
+
+        torch.set_num_threads(1)  # the parent's other threads do not exist in a child
+        _load(path)(np.zeros((1, *input_shape), np.float32))
+
+    return survives(first_run)
+
+
+def _check_archive(path: Path) -> None:
     try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":  # an archive behind another format would vouch for what it does not hold
+                raise zipfile.BadZipFile("not an archive")
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise ArtifactError(f"{path}: corrupt TorchScript-lite file ({error}); export again") from error
+    except Exception as error:  # what zipfile and its decompressors raise has no common base
+        raise ArtifactError(f"{path}: corrupt TorchScript-lite file ({one_line(error)}); export again") from error
     if broken is not None:
         raise ArtifactError(f"{path}: corrupt TorchScript-lite file (record {broken}); export again")
-    torch.set_num_threads(options.num_threads)
+
+
+def _load(path: Path) -> Session:
+    import torch
+    from torch.jit.mobile import _get_model_ops_and_info, _load_for_lite_interpreter
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = _load_for_lite_interpreter(str(path))
-            operators = sorted(_export_operator_list(module))
-    except RuntimeError as error:
-        raise ArtifactError(f"{path}: the lite interpreter refuses this model ({_one_line(error)})") from error
-    bad = [op for op in operators if not op.startswith(NAMESPACES) or op.split(".")[0] in REFUSED]
-    if bad:
+            operators = sorted(_get_model_ops_and_info(str(path)))  # read before anything of the file is run
+            bad = [op for op in operators if not op.startswith(NAMESPACES) or op.split(".")[0] in REFUSED]
+            module = None if bad else _load_for_lite_interpreter(str(path))
+    except Exception as error:
+        raise ArtifactError(f"{path}: the lite interpreter refuses this model ({one_line(error)})") from error
+    if module is None:
         raise ArtifactError(f"{path}: uses operators that an image classifier does not need: {', '.join(bad)}")
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             with torch.inference_mode():
-                return np.asarray(module(torch.from_numpy(np.ascontiguousarray(x))).numpy(), np.float32)
-        except (RuntimeError, AttributeError) as error:
-            raise ArtifactError(f"{path}: inference failed ({_one_line(error)})") from error
+                output = module(torch.from_numpy(np.ascontiguousarray(x)))
+                if not torch.is_floating_point(output):
+                    raise TypeError(f"outputs are {output.dtype}")
+                return np.asarray(output.float().numpy(), np.float32)
+        except Exception as error:
+            raise ArtifactError(f"{path}: inference failed ({one_line(error)})") from error
 
     return run
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -16,9 +16,10 @@ from torch import nn
 
 from mobileprune.errors import CheckpointError
 from mobileprune.models import build
-from mobileprune.models.checkpoint import load_into, read_weights, save_weights
+from mobileprune.models.checkpoint import load_into, read_weights
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pruning.masks import count_zeros, prunable
+from mobileprune.tensors import save
 
 
 def small(seed: int = 0) -> nn.Module:
@@ -35,7 +36,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def write(weights: Any, path: Path) -> None:
-    save_weights(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
+    save(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "a.pth"])
@@ -56,7 +57,7 @@ def test_a_training_loops_dictionary_is_unwrapped(tmp_path: Path) -> None:
 def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
-    save_weights(model.state_dict(), tmp_path / "a.safetensors")
+    save(model.state_dict(), tmp_path / "a.safetensors")
     assert equal(read_weights(tmp_path / "a.safetensors"), model.state_dict())
 
 
@@ -84,7 +85,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path: Path, save: Ca
 def test_a_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, kind: str, share: float) -> None:
     path = tmp_path_factory.mktemp("cut") / ("a.safetensors" if kind == "safetensors" else "a.pt")
     if kind == "safetensors":
-        save_weights(small().state_dict(), path)
+        save(small().state_dict(), path)
     else:
         torch.save(small().state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
     raw = path.read_bytes()

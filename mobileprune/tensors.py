@@ -1,0 +1,34 @@
+"""Tensors of our own on disk: safetensors, written atomically; a full disk or damage is one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from mobileprune.errors import MobilepruneError
+from mobileprune.files import atomic_file
+
+Tensors = dict[str, Tensor]
+
+
+def save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    # Cloned, because tied weights share memory, which the format refuses.
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        try:
+            safetensors.torch.save_file(own, temporary, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            raise MobilepruneError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+
+
+def load(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """The tensors and the metadata of a file that :func:`save` wrote."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise MobilepruneError(f"{path} is damaged ({error}); delete {path.parent} and run again") from error

@@ -1,0 +1,124 @@
+"""The command line offers all that the configuration has, says what it is, and keeps the conventions."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import fields
+
+import pytest
+
+from mobileprune import errors
+from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
+from mobileprune.cli.parser import EXIT_CODES, options_from, parser, verbs
+from mobileprune.config import SECTIONS, Config, default_of, flag, from_dict, nested, read_toml, to_toml
+from mobileprune.data import DATASETS, PREFIXES
+from mobileprune.errors import UsageError
+from mobileprune.export import TARGETS
+from mobileprune.models import MODELS
+from mobileprune.pruning import METHODS
+
+FIELDS = [(section, item) for section, owner in SECTIONS.items() for item in fields(owner)]
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    (chosen,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return chosen.choices[verb]
+
+
+def action(verb: str, option: str) -> argparse.Action | None:
+    return parser_of(verb)._option_string_actions.get(option)
+
+
+@pytest.mark.parametrize(("section", "item"), FIELDS, ids=lambda x: x if isinstance(x, str) else x.name)
+def test_every_field_has_a_flag_with_help_on_every_verb_that_makes_something(section, item) -> None:
+    takers = [verb for verb, (_, sections) in verbs().items() if section in sections and "train" in sections]
+    assert takers
+    for verb in takers:
+        found = action(verb, flag(item.name))
+        assert found is not None, f"{verb} {flag(item.name)}"
+        assert item.metadata["help"].replace("%", "%%") in found.help
+        assert found.dest == item.name
+        if default_of(item) is not None and not isinstance(default_of(item), bool):
+            assert f"(default: {default_of(item)})" in found.help
+        assert tuple(found.choices or ()) == item.metadata["choices"]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_flag_of_every_verb_is_explained_and_spelled_alike(verb) -> None:
+    for found in parser_of(verb)._actions:
+        assert found.help, found
+        for option in found.option_strings:
+            assert re.fullmatch(r"-[a-z]|--[a-z]+(-[a-z]+)*", option)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_of_a_verb_is_complete(verb, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([verb, "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert EXIT_CODES in shown
+    assert " ".join(verbs()[verb][0].split()) in " ".join(shown.split())
+    assert "--json" in shown
+
+
+def test_top_help_names_every_verb_and_its_meaning() -> None:
+    shown = " ".join(parser().format_help().split())
+    for verb, (text, _) in verbs().items():
+        assert f"{verb} {text}" in shown
+
+
+def test_help_lists_what_the_registries_hold() -> None:
+    """A list of allowed values that is written by hand goes stale; this one is held against the registries."""
+    registries = {
+        "--dataset": [*DATASETS, *(f"{prefix}:PATH" for prefix in PREFIXES)],
+        "--model": MODELS,
+        "--method": METHODS,
+        "--target": TARGETS,
+    }
+    for option, names in registries.items():
+        words = re.split(r"[\s,()]+", action("export", option).help)
+        assert [name for name in names if name not in words] == [], option
+
+
+def test_exit_codes_are_those_of_the_errors_and_of_the_verdict() -> None:
+    documented = {int(code) for code in re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)}
+    family = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.MobilepruneError)]
+    assert documented == {0, 130, *(e.exit_code for e in family), *VERDICT_CODES.values()}
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_only_what_is_given_becomes_an_option(verb) -> None:
+    """So that a default of the command line never overrides ``--config`` or what a model was made from."""
+    argv = [verb] if verb in ("train", "prune", "export") else [verb, "out"]
+    assert options_from(parser().parse_args(argv)) == {}
+
+
+def test_flags_win_over_the_configuration_file(tmp_path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 4\n[prune]\nsparsity = 0.5\nlam = 1.0\n")
+    argv = ["prune", "--config", str(tmp_path / "c.toml"), "--lambda", "2", "--sparsity", "0.7"]
+    assert options_from(parser().parse_args(argv)) == {"seed": 4, "sparsity": 0.7, "lam": 2.0}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dataset": 'npz:a "b" \\ c.npz', "data_dir": "d", "members": 30, "canaries": 0.0},
+        {"bake_preprocessing": True, "bytecode_version": 7, "lr": 1e-05, "atol": 0.0, "seed": 9},
+        {"lam": 0.1, "keep_dense": "first-last", "scope": "global", "checkpoint": "ä/w.pt"},
+    ],
+    ids=str,
+)
+def test_a_configuration_comes_back_from_its_file(tmp_path, options) -> None:
+    config = from_dict(nested(options))
+    (tmp_path / "c.toml").write_text(to_toml(config.to_dict()), encoding="utf-8")
+    assert from_dict(read_toml(tmp_path / "c.toml")) == config
+    assert (config == Config()) == (options == {})
+
+
+def test_a_flag_is_never_guessed_from_its_beginning() -> None:
+    """Else a flag that is added later changes what a script meant."""
+    with pytest.raises(UsageError):
+        parser().parse_args(["export", "--spars", "0.5"])
