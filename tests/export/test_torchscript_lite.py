@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.networks import CASES, Residual, made
 from torch import Tensor, nn
 from torch.jit.mobile import _get_model_bytecode_version, _load_for_lite_interpreter
 
@@ -17,39 +18,16 @@ from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import TARGETS, ExportOptions
 from mobileprune.export.lint import findings, lint
 from mobileprune.export.torchscript_lite import BYTECODE_VERSIONS, write
-from mobileprune.models.lenet5 import lenet5
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lite Interpreter is deprecated:DeprecationWarning")
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.head(torch.relu(x + self.block(x)).mean((2, 3)))
-
-
-def dropout_net() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(48, 7), nn.ReLU(), nn.Dropout(0.5), nn.Linear(7, 3))
-
-
-CASES = {"lenet5": (lenet5, (1, 28, 28)), "residual": (Residual, (3, 8, 8)), "dropout": (dropout_net, (3, 4, 4))}
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("version", [None, *BYTECODE_VERSIONS])
 def test_every_bytecode_version_loads_and_equals_the_model(tmp_path: Path, name: str, version: int | None) -> None:
-    build, shape = CASES[name]
-    torch.manual_seed(0)
-    model = build()
-    model(torch.randn(4, *shape))  # running statistics that are not 0 and 1
+    model, shape = made(name)
     file = tmp_path / "m.ptl"
-    write(model.eval(), shape, file, ExportOptions(bytecode_version=version))
+    write(model, shape, file, ExportOptions(bytecode_version=version))
     assert _get_model_bytecode_version(str(file)) == (version or 8)
     assert findings(file.read_bytes()) == []
     exported = _load_for_lite_interpreter(str(file))
