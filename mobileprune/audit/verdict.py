@@ -25,9 +25,9 @@ SEVERITY: dict[Outcome, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 CAVEAT = "A black-box attack is a lower bound on leakage: a stronger attack may find more."
 SUBJECTS: dict[Question, str] = {
-    "deployment": "the rise in leakage from source to artifact",
-    "ceiling": "the artifact's leakage",
-    "canary_ceiling": "the artifact's leakage on canaries",
+    "deployment": "leakage added by deployment",
+    "ceiling": "leakage over all members",
+    "canary_ceiling": "leakage on canaries",
 }
 METRICS: dict[Metric, str] = {"auc": "AUC", "tpr_at_1pct_fpr": "TPR at 1% FPR"}
 
@@ -161,13 +161,13 @@ def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:
     low, high = shown.estimate.low, shown.estimate.high
     if low is None or high is None:
         return _undecided(question, shown.group, shown.limit, shown.estimate.note or "no estimate", shown)
-    where = f"{METRICS[shown.metric]}, attack {shown.attack}, {shown.group}"
+    where = f"{METRICS[shown.metric]} of {shown.attack}, {shown.group}"
     words = {
-        "pass": f"is below the limit for every attack (highest upper bound: {high:.3f} < {shown.limit:.3f}; {where})",
-        "fail": f"is above the limit (lower bound {low:.3f} > {shown.limit:.3f}; {where})",
-        "inconclusive": f"may lie on either side of the limit {shown.limit:.3f} ({low:.3f} to {high:.3f}; {where})",
+        "pass": f"is below the limit in every attack tried (upper bound {high:.3f} < {shown.limit:.3f}: {where})",
+        "fail": f"is above the limit (lower bound {low:.3f} > {shown.limit:.3f}: {where})",
+        "inconclusive": f"may lie on either side of the limit {shown.limit:.3f} ({low:.3f} to {high:.3f}: {where})",
     }
-    sentence = f"With these attacks {SUBJECTS[question]} {words[verdict]}."
+    sentence = f"{SUBJECTS[question].capitalize()} {words[verdict]}."
     return Finding(question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence)
 
 

@@ -16,7 +16,7 @@ def machine() -> dict[str, str | int]:
         "cpu": _cpu_model(),
         "architecture": platform.machine(),
         "cores": os.cpu_count() or 1,
-        "os": f"{platform.system()} {platform.release()}",
+        "os": f"{platform.system()} {platform.release().partition('-')[0]}",  # the rest names who built the kernel
         "python": platform.python_version(),
     }
     for package in PACKAGES:

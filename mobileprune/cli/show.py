@@ -57,7 +57,10 @@ def attack(result: AttackResult) -> None:
 
 
 def verdict(value: dict[str, Any]) -> None:
-    print(f"\nverdict: {value['sentence']}\n{value['caveat']}")
+    print(f"\nverdict: {value['overall']}")
+    for finding in value["findings"]:
+        print(f"  {finding['verdict']:<12}  {finding['sentence']}")
+    print(value["caveat"])
 
 
 def audit(result: AuditResult) -> None:

@@ -28,7 +28,7 @@ ON_ARTIFACT = {
     "inspect": (0, "90.00%"),
     "bench": (0, "latency p50"),
     "attack": (0, "modified_entropy"),
-    "audit": (4, "verdict: Inconclusive."),
+    "audit": (4, "verdict: inconclusive"),
     "report": (0, "attack AUC, canaries"),
 }
 

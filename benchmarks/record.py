@@ -1,0 +1,23 @@
+"""Where a benchmark's result goes: ``results/<date>-<machine>-<versions>-<name>.json``, environment inside."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mobileprune.bench import machine
+from mobileprune.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def record(name: str, value: dict[str, Any]) -> Path:
+    """Write ``value`` with date and machine; returns the file."""
+    facts, now = machine(), datetime.now(UTC)
+    cpu = re.sub(r"[^a-z0-9]+", "-", str(facts["cpu"]).lower()).strip("-")
+    versions = f"torch{facts['torch']}-ort{facts['onnxruntime']}"
+    path = RESULTS / f"{now:%Y-%m-%d}-{cpu}-{facts['cores']}c-{versions}-{name}.json"
+    write_json(path, {"benchmark": name, "date": f"{now:%Y-%m-%dT%H:%M:%SZ}", "machine": facts, **value})
+    return path

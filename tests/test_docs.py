@@ -1,0 +1,87 @@
+"""The documentation says what is so: commands parse, links lead somewhere, numbers are those of committed results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from mobileprune.cli.parser import parser, verbs
+from mobileprune.schemas import document
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "export/README.md", "benchmarks/README.md")]
+README = DOCUMENTS[0].read_text("utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """The mobileprune command lines of all shell blocks, continuation lines joined."""
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("mobileprune ")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_parse_and_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for command in commands(text):
+        parser().parse_args(shlex.split(command, comments=True)[1:])
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_readme_has_commands_to_check() -> None:
+    assert len(commands(README)) >= 2
+
+
+def test_every_verb_option_and_exit_code_is_documented() -> None:
+    top = parser()
+    chosen = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
+    for verb, (text, _) in verbs().items():
+        assert f"`{verb} " in README or f"`{verb}`" in README, verb
+        assert text
+        for action in chosen.choices[verb]._actions:
+            assert action.help, f"{verb} {action.option_strings}"
+    for code in (0, 1, 2, 3, 4, 5, 130):
+        assert re.search(rf"^\|[^|]*\b{code}\b", README, re.MULTILINE), code
+
+
+def test_flags_named_in_the_documents_exist() -> None:
+    top = parser()
+    chosen = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
+    known = {s for sub in chosen.choices.values() for a in sub._actions for s in a.option_strings} | {"--version"}
+    known |= {"--seeds", "--repeats"}  # of benchmarks
+    for path in DOCUMENTS:
+        for named in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")):
+            assert named in known, f"{path.name}: {named}"
+
+
+def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    try:
+        import publish
+
+        value = json.loads(max(publish.RESULTS.glob("*-leakage.json")).read_text("utf-8"))
+        assert publish.cases(value) in README
+        assert publish.page(value) == (publish.RESULTS / "leakage.md").read_text("utf-8")
+        assert publish.drawing(value) == (publish.RESULTS / "leakage.svg").read_text("utf-8")
+    finally:
+        for name in ("publish", "record"):
+            sys.modules.pop(name, None)
+
+
+def test_every_verb_has_a_schema() -> None:
+    assert set(verbs()) <= document()["$defs"].keys()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/results/*.json")), ids=lambda path: path.name)
+def test_results_name_their_environment_and_no_machine_path(path: Path) -> None:
+    value = json.loads(path.read_text("utf-8"))
+    assert {"benchmark", "date", "machine"} <= value.keys()
+    assert {"cpu", "cores", "torch", "onnxruntime"} <= value["machine"].keys()
+    assert not re.search(r'"/(home|root|tmp|work)/', path.read_text("utf-8"))
