@@ -68,7 +68,7 @@ def configure(source: Where | None = None, **options: Any) -> Config:
     if source is None:
         return from_dict(nested(options))
     info = ModelFolder.load(Path(source)).info
-    base = Config(data=data_from_lineage(info.config["data"]), seed=info.config["seed"])
+    base = Config(data=data_from_lineage(info.config["data"], options), seed=info.config["seed"])
     if ":" not in info.model:
         base = replace(base, train=replace(base.train, model=info.model))
     config = from_dict(nested(options), base)

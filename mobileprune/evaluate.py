@@ -97,7 +97,7 @@ class Relatives:
 def config_of(artifact: Artifact, overrides: dict[str, Any]) -> Config:
     """The configuration of the artifact's data, from its lineage; ``overrides`` (dataset, data_dir) replace parts."""
     recorded = artifact.manifest.lineage["data"]
-    return Config(data=replace(data_from_lineage(recorded), **overrides), seed=recorded["seed"])
+    return Config(data=data_from_lineage(recorded, overrides), seed=recorded["seed"])
 
 
 def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:

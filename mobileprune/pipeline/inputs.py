@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,14 @@ def lineage_of(config: Config) -> dict[str, Any]:
     return {name: values[name] for name in ("data", "train", "seed")}
 
 
-def data_from_lineage(recorded: dict[str, Any]) -> DataConfig:
-    """The data of a lineage, as far as they can be found without their owner: a path is never taken from a file."""
+def data_from_lineage(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> DataConfig:
+    """The data of a lineage with the caller's ``given`` options laid over: a path is never taken from a file.
+
+    DataError for data of a user's own whose place the caller does not name.
+    """
     known = {key: recorded[key] for key in ("dataset", "members", "canaries")}
-    if ":" in known["dataset"]:
-        known["dataset"] = DataConfig.dataset  # the caller has to give --dataset; the split's hash tells if not
-    return DataConfig(**known)
+    overrides = {key: given[key] for key in ("dataset", "data_dir") if key in given}
+    prefix, own, name = known["dataset"].partition(":")
+    if own and "dataset" not in overrides:
+        raise DataError(f"it was trained on {name}, data of your own: say where they are with --dataset {prefix}:PATH")
+    return DataConfig(**known | overrides)
