@@ -5,7 +5,7 @@
 Every model goes the whole way: trained, pruned, exported to ONNX and attacked through ONNX Runtime. A seed
 draws the split, the canaries and the initial weights anew, and all cases of one seed share its dense model, so
 cases are compared in pairs. All methods retrain for equally long, once 30 and once 60 epochs, because retraining
-turned out to decide more than the method. Resumable: finished steps are reused.
+turned out to decide as much as the method. Resumable: finished steps are reused.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 >>> import mobileprune  # doctest: +SKIP
 >>> result = mobileprune.export("out", sparsity=0.9, target="onnx")  # doctest: +SKIP
 >>> result.audit.verdict.overall  # doctest: +SKIP
-'inconclusive'
+'fail'
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Config, ExportConfig
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
+from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export, source_logits
@@ -161,9 +162,8 @@ def subjects(artifact: Artifact, kin: Relatives, splits: Splits, context: Contex
         found["dense"] = ask_artifact("dense", kin.baseline, splits, context)
     source = kin.source
     if source:
-        found["source"] = ask(
-            "source", {"weights": source.weights_sha256}, lambda x: source_logits(source, x), splits, context
-        )
+        identity = {"weights": source.weights_sha256, "code": code_digest(source.info.model)}
+        found["source"] = ask("source", identity, lambda x: source_logits(source, x), splits, context)
     found["artifact"] = ask_artifact("artifact", artifact, splits, context)
     return found
 

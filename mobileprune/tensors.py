@@ -29,6 +29,6 @@ def load(path: Path) -> tuple[Tensors, dict[str, str]]:
     """The tensors and the metadata of a file that :func:`save` wrote."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, OSError) as error:
         raise MobilepruneError(f"{path} is damaged ({error}); delete {path.parent} and run again") from error

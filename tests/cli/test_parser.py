@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
 from mobileprune import errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
-from mobileprune.cli.parser import EXIT_CODES, options_from, parser, verbs
+from mobileprune.audit.verdict import Policy
+from mobileprune.cli.parser import EXIT_CODES, POLICY, options_from, parser, verbs
 from mobileprune.config import SECTIONS, Config, default_of, flag, from_dict, nested, read_toml, to_toml
 from mobileprune.data import DATASETS, PREFIXES
 from mobileprune.errors import UsageError
@@ -122,3 +123,9 @@ def test_a_flag_is_never_guessed_from_its_beginning() -> None:
     """Else a flag that is added later changes what a script meant."""
     with pytest.raises(UsageError):
         parser().parse_args(["export", "--spars", "0.5"])
+
+
+def test_the_policy_that_help_shows_is_the_audits() -> None:
+    """Help must not import the audit (it imports numpy), so the defaults stand in both places."""
+    shown = {name.removeprefix("--").replace("-", "_"): default for name, (default, _) in POLICY.items()}
+    assert shown == asdict(Policy())
