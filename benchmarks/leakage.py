@@ -14,9 +14,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from record import record
-from scipy.stats import t as student
+from seeds import difference, interval, outcome
 
 from mobileprune.api import configure, context
 from mobileprune.audit.compare import measure
@@ -31,7 +30,7 @@ LAMBDA = 1.0  # 3 and 10 cost 8 and 12 points of test accuracy in a trial
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"method": "magnitude"},
     "MIA-Pruning": {"method": "mia"},
-    "MIA-Pruning & Min-Max": {"method": "mia", "lam": LAMBDA},
+    "MIA-Pruning & Min-Max": {"method": "mia", "defense": f"minmax:{LAMBDA:g}"},
 }
 VARIANTS = [(sparsity, epochs) for sparsity in (0.9, 0.95) for epochs in (30, 60)]
 
@@ -81,25 +80,17 @@ def one(case: dict[str, Any] | None, seed: int, ctx: Context) -> dict[str, float
     return {name: float(value) for name, value in zip(METRICS, values, strict=True) if value is not None}
 
 
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean over seeds with Student's 95 % interval."""
-    half = float(student.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    mean = float(np.mean(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
 def claims(found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
     """Each ordering in each variant, by paired differences over seeds: held if that of canary AUC is surely below 0."""
     rows = []
     for words, (less, more) in CLAIMS.items():
         for variant in VARIANTS:
             a, b = (found[name if name == "dense" else label(name, *variant)] for name in (less, more))
-            difference = {m: interval([x[m] - y[m] for x, y in zip(a, b, strict=True)]) for m in COMPARED}
-            leak = difference[COMPARED[0]]
-            outcome = "held" if leak["high"] < 0 else "reversed" if leak["low"] > 0 else "not resolved"
+            differences = {m: difference([x[m] for x in a], [y[m] for y in b]) for m in COMPARED}
             sparsity, epochs = variant
-            rows.append({"claim": words, "sparsity": sparsity, "retrain_epochs": epochs, "outcome": outcome})
-            rows[-1]["difference"] = difference
+            decided = outcome(differences[COMPARED[0]])
+            rows.append({"claim": words, "sparsity": sparsity, "retrain_epochs": epochs, "outcome": decided})
+            rows[-1]["difference"] = differences
     return rows
 
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from record import record
 
 from mobileprune import models
@@ -25,7 +26,7 @@ from mobileprune.api import configure
 from mobileprune.bench.load import LoadWatch
 from mobileprune.bench.timing import paired_ratio
 from mobileprune.pipeline.inputs import channel_statistics, examples, splits_of
-from mobileprune.pruning import PruneRecipe, PruneTask, method, prune
+from mobileprune.pruning import PruneRecipe, PruneTask, Space, SpaceOptions, method, prune
 from mobileprune.training import Recipe, fit
 
 
@@ -50,14 +51,14 @@ def bare_loops() -> float:
     reference = examples(splits, splits.reference, *channel_statistics(splits))
     p, t = config.prune, config.train
     recipe = PruneRecipe(
-        p.sparsity,
-        admm=Recipe(p.admm_epochs, t.lr, t.batch_size, decay=False),
+        search=Recipe(p.prune_epochs, t.lr, t.batch_size, decay=False),
         retrain=Recipe(p.retrain_epochs, t.lr, t.batch_size),
     )
     start = time.perf_counter()
     model = models.build(t.model, num_classes=classes, input_shape=shape, seed=config.seed)
     fit(model, members, Recipe(t.epochs, t.lr, t.batch_size), seed=config.seed)
-    prune(PruneTask(model, members, reference, classes, recipe, config.seed), method(p.method))
+    space = Space.of(model, SpaceOptions(p.sparsity), members.inputs(torch.arange(2)))
+    prune(PruneTask(model, members, reference, classes, space, recipe, config.seed), method(p.method))
     return time.perf_counter() - start
 
 

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mobileprune import evaluate
+from mobileprune import defenses, evaluate, models
 from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
 from mobileprune.audit.verdict import Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.config import OWNERS, Config, flag, from_dict, nested
+from mobileprune.config import OWNERS, Config, TrainConfig, flag, from_dict, nested
+from mobileprune.convert.harden import hardening
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
@@ -28,10 +29,10 @@ from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
 from mobileprune.pipeline.inputs import data_from_lineage
+from mobileprune.pipeline.prune import check as check_pruning
 from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import adopt
 from mobileprune.pipeline.train import train as run_train
-from mobileprune.pruning import method
 from mobileprune.report import write_report
 from mobileprune.runs import RunStore, StepResult
 
@@ -68,9 +69,10 @@ def configure(source: Where | None = None, **options: Any) -> Config:
     if source is None:
         return from_dict(nested(options))
     info = ModelFolder.load(Path(source)).info
-    base = Config(data=data_from_lineage(info.config["data"], options), seed=info.config["seed"])
-    if ":" not in info.model:
-        base = replace(base, train=replace(base.train, model=info.model))
+    train = TrainConfig(augment=info.config["train"]["augment"])  # retraining goes on as training went
+    base = Config(data_from_lineage(info.config["data"], options), train, seed=info.config["seed"])
+    if not models.is_users(info.model):
+        base = replace(base, train=replace(train, model=info.model))
     config = from_dict(nested(options), base)
     if config.train.model != info.model:
         raise UsageError(
@@ -88,6 +90,7 @@ def context(runs: Where | None = None, num_threads: int = 1) -> Context:
 def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
     config = configure(**options)
+    _check_options(config)
     _check_model_output(Path(output), force)
     return _copy(run_train(config, ctx or context()), Path(output), force)
 
@@ -97,7 +100,7 @@ def prune(
 ) -> ModelFolder:
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
-    method(config.prune.method)
+    _check_options(config)
     _check_model_output(Path(output), force)
     dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
     return _copy(run_prune(dense, config, ctx), Path(output), force)
@@ -120,7 +123,7 @@ def export(
     """
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
-    method(config.prune.method)
+    _check_options(config)
     _check_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
     if pruning:
@@ -140,7 +143,7 @@ def bench(
     data: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> BenchResult:
-    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way if it is known."""
+    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened)."""
     loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
     other = Artifact.load(Path(baseline)) if baseline else evaluate.relatives(loaded, dict(data or {}), ctx).baseline
     return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
@@ -194,13 +197,22 @@ def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Polic
 
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
     """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
-    allowed = {"model", "lr", "batch_size"} if pruning else {"model"}
+    allowed = {"model", "lr", "batch_size", "augment"} if pruning else {"model"}
     idle = [o for o in options if OWNERS.get(o) == "train" and o not in allowed]
     if idle:
         raise UsageError(
             f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
         )
     return adopt(ModelFolder.load(Path(source)), ctx)
+
+
+def _check_options(config: Config) -> None:
+    """What the configuration alone cannot know: names in registries, and which go together."""
+    hardening(config.export.harden)
+    if config.train.checkpoint and config.train.train_defense != defenses.NONE:
+        raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
+    defenses.check(config.train.train_defense, ("training",), "--train-defense")
+    check_pruning(config)
 
 
 def _check_output(output: Path, force: bool) -> None:

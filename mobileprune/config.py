@@ -15,8 +15,9 @@ from typing import Any, get_args, get_type_hints
 
 from mobileprune.errors import ConfigError, unknown
 
-PRUNE_SCOPES = ("layer", "global")
 KEEP_DENSE = ("none", "first", "last", "first-last")
+NORMS = ("batch", "group")
+AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 
 
 def option(
@@ -48,22 +49,33 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    model: str = option("lenet5", "lenet5, or your own as package.module:function")
+    model: str = option("lenet5", "a model of mobileprune, torchvision:NAME, timm:NAME or package.module:function")
+    width_mult: float = option(1.0, "width multiplier, for models that have one (mobilenetv2)", low=0.05, high=4.0)
+    norm: str = option("batch", "normalisation layers as the model has them, or all as group norm", choices=NORMS)
     checkpoint: str | None = option(None, "start from these weights (.safetensors or .pt state dict), do not train")
+    mean: str | None = option(None, "mean per channel that inputs are normalised with, 0.485,0.456,0.406 (members')")
+    std: str | None = option(None, "standard deviation per channel, likewise")
     epochs: int = option(100, "epochs of dense training", low=1)
     lr: float = option(1e-3, "Adam's learning rate", low=1e-8, high=10)
     batch_size: int = option(64, "images a step", low=2)
+    augment: str = option("none", "random crops (padded by an eighth) and mirroring", choices=AUGMENTATIONS)
+    train_defense: str = option("none", "defences during dense training, such as minmax:1 or dpsgd:8")
 
 
 @dataclass(frozen=True)
 class PruneConfig:
-    method: str = option("mia", "mia (MIA-Pruning, arXiv 2008.13578) or magnitude")
+    method: str = option("mia", "mia, admm, magnitude, gradual, taylor, random, ... (an unknown name lists all)")
     sparsity: float = option(0.9, "share of zeros among the prunable weights, in [0, 1)", low=0.0, below=1.0)
-    scope: str = option("layer", "same sparsity in each layer, or one global budget", choices=PRUNE_SCOPES)
+    pattern: str = option("unstructured", "unstructured, block:8x1, 2:4, filter or channel")
+    channel_ratio: float | None = option(
+        None, "share of channels to remove, instead of --sparsity (pattern channel or filter)", low=0.0, below=1.0
+    )
+    round_to: int = option(8, "channels that are kept come in multiples of this (pattern channel)", low=1)
+    budget: str = option("uniform", "sparsity of each layer: uniform, global, erk, or a TOML file of your own")
     keep_dense: str = option("none", "layers left unpruned", choices=KEEP_DENSE)
-    lam: float = option(0.0, "lambda, weight of the min-max gain; 0 is no game", low=0.0, high=1000.0)
-    admm_epochs: int = option(30, "epochs of ADMM (method mia)", low=1)
-    retrain_epochs: int = option(30, "epochs of masked retraining: more recover accuracy, and memories", low=1)
+    defense: str = option("none", "defences while pruning and retraining, such as minmax:1 or early-stopping+ppb:4")
+    prune_epochs: int = option(30, "epochs of the pruning stage (methods mia, admm, gradual)", low=1)
+    retrain_epochs: int = option(30, "most epochs of masked retraining: more recover accuracy, and memories", low=0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class ExportConfig:
     opset: int = option(18, "ONNX opset", low=1)
     bytecode_version: int | None = option(None, "TorchScript-lite bytecode: 4, 5, 7 or 8", low=1)
     bake_preprocessing: bool = option(False, "put (x - mean) / std into the graph")
+    harden: str = option("none", "outputs as the graph gives them: temperature:2, round:2, topk:3 or label-only")
     atol: float = option(1e-4, "largest difference allowed between exported file and PyTorch model", low=0.0, high=1.0)
 
 
@@ -108,7 +121,7 @@ def value_type(owner: type[Any], item: Field[Any]) -> type[Any]:
 
 
 def flag(name: str) -> str:
-    return {"lam": "--lambda"}.get(name, "--" + name.replace("_", "-"))
+    return "--" + name.replace("_", "-")
 
 
 def _problems(config: Config) -> Iterator[str]:

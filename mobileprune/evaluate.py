@@ -20,6 +20,7 @@ from mobileprune.attacks import Outputs
 from mobileprune.audit.compare import Group, Measurement, measure
 from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Config, ExportConfig
+from mobileprune.convert.harden import NONE, hardening
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
 from mobileprune.models import code_digest
@@ -35,6 +36,7 @@ MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
 )
+MANY_UNSTABLE = 0.05
 LOGITS = "logits.safetensors"
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -89,7 +91,10 @@ class AuditResult:
 
 @dataclass(frozen=True)
 class Relatives:
-    """The pruned PyTorch source and the dense baseline exported the same way, where they can be found."""
+    """The pruned PyTorch source and the exported dense baseline, where they can be found.
+
+    Neither is hardened, whatever the artifact is: they stand for what was before.
+    """
 
     source: ModelFolder | None
     baseline: Artifact | None
@@ -121,8 +126,8 @@ def relatives(artifact: Artifact, overrides: dict[str, Any], context: Context) -
     dense = find_model(context.store, lineage["dense_weights_sha256"]) if lineage["dense_weights_sha256"] else None
     if dense is None:
         return Relatives(source, None)
-    same_way = replace(config_of(artifact, overrides), export=ExportConfig(**lineage["export"]))
-    return Relatives(source, export(dense, same_way, context))
+    same_way = replace(ExportConfig(**lineage["export"]), harden=NONE)
+    return Relatives(source, export(dense, replace(config_of(artifact, overrides), export=same_way), context))
 
 
 def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, context: Context) -> Subject:
@@ -193,11 +198,26 @@ def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Ite
     for name, words in missing.items():
         if name not in asked:
             yield f"{words} is not in the run store, so nothing is held against it"
+    yield from _hardening_notes(artifact)
     if not artifact.manifest.lineage["held_out_unseen"]:
         yield MEMBERSHIP_UNKNOWN
     if splits.canary.any():
         count = int(splits.canary[splits.members].sum())
         yield f"{count} members carry a wrong label on purpose (canaries): train with --canaries 0 what you ship"
+
+
+def _hardening_notes(artifact: Artifact) -> Iterator[str]:
+    spec, parity = artifact.manifest.lineage["export"]["harden"], artifact.manifest.parity
+    if found := hardening(spec):
+        yield (
+            f"the file's outputs are hardened by {spec}: {found[0].caveat}; whoever has the file can cut this last "
+            "layer off and then sees what the PyTorch source shows"
+        )
+    if parity["unstable"] > MANY_UNSTABLE * parity["inputs"]:
+        yield (
+            f"{parity['unstable']} of {parity['inputs']} parity inputs lie at an edge of the hardening, where "
+            "parity accepted the outputs of either side"
+        )
 
 
 def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy) -> Verdict:

@@ -23,7 +23,7 @@ from typing import Any
 from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_folder, digest, sha256, write_json
 
-TOOLS = ("mobileprune", "torch", "onnx", "onnxruntime", "numpy")
+TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate.py", "report")
 KEY_LENGTH = 32
 

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import TypeVar
 
+T = TypeVar("T")
 _declared: list[object] = []  # a torch.library.Library unregisters its schemas when collected
 
 
 def torchvision(submodule: str) -> ModuleType:
     """``torchvision.<submodule>``, for example ``torchvision("datasets")``."""
-    name = f"torchvision.{submodule}"
+    return repaired(lambda: importlib.import_module(f"torchvision.{submodule}"))
+
+
+def repaired(action: Callable[[], T]) -> T:
+    """``action()``, which may import torchvision, and again with the schemas declared where that failed."""
     try:
-        return importlib.import_module(name)
+        return action()
     except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
+        if _declared or "torchvision::nms does not exist" not in str(error):
             raise
     import torch
 
@@ -30,4 +37,4 @@ def torchvision(submodule: str) -> ModuleType:
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.append(library)
-    return importlib.import_module(name)
+    return action()

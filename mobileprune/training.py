@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,17 +25,48 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Examples:
-    """``x`` (N, C, H, W) float32, normalised; ``y`` (N,) int64."""
+    """``x`` (N, C, H, W): uint8 pixels that become (x / 255 - mean) / std, or float32 that is normalised already.
+
+    ``y``: (N,) int64 labels, or (N, K) float32 probabilities to be imitated. ``mean`` and ``std``: (C, 1, 1) float32.
+    """
 
     x: Tensor
     y: Tensor
+    mean: Tensor | float = 0.0
+    std: Tensor | float = 1.0
 
     def __len__(self) -> int:
         return len(self.y)
 
+    def inputs(self, indices: Tensor | None = None) -> Tensor:
+        """Normalised inputs (n, C, H, W) float32: those at ``indices`` (n,), or all."""
+        x = self.x if indices is None else self.x[indices]
+        return (x.float() / 255 - self.mean) / self.std if x.dtype == torch.uint8 else x
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam; ``lr`` falls to 0 along a cosine, or stays as it is with ``decay`` False. ``augment``: as in the config."""
+
+    epochs: int
+    lr: float = 1e-3
+    batch_size: int = 64
+    decay: bool = True
+    augment: str = "none"
+
 
 class Hook:
     """What a method adds to the loop; every part is optional."""
+
+    def attach(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, count: int
+    ) -> torch.optim.Optimizer:
+        """Before the first of ``count`` examples: the optimiser to use."""
+        return optimizer
+
+    def batches(self, count: int, batch_size: int, rng: torch.Generator) -> Iterable[Tensor] | None:
+        """The indices of each step of an epoch, where they are not simply all in random order."""
+        return None
 
     def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
         """Before the step on the batch (x, y): for an adversary that learns first."""
@@ -50,22 +81,19 @@ class Hook:
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """``epoch`` counts from 0."""
 
+    def finished(self) -> bool:
+        """True ends the stage after this epoch."""
+        return False
+
+    def at_end(self, model: nn.Module) -> None:
+        """Once, after the last epoch."""
+
     def state(self) -> dict[str, Tensor]:
         """All that resuming needs; scalars as 0-d tensors."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of :meth:`state`."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Adam; ``lr`` falls to 0 along a cosine, or stays where it is with ``decay`` False."""
-
-    epochs: int
-    lr: float = 1e-3
-    batch_size: int = 64
-    decay: bool = True
 
 
 def fit(
@@ -83,16 +111,20 @@ def fit(
 
     Raises MobilepruneError when the loss is not finite.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    start = restore(checkpoint, model, optimizer, hooks) if checkpoint else 0
-    saved = time.monotonic()
     model.train()
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    for hook in hooks:
+        optimizer = hook.attach(model, optimizer, recipe, len(examples))
+    start = restore(checkpoint, model, optimizer, hooks) if checkpoint else 0
+    if any(hook.finished() for hook in hooks):  # killed between its last epoch and its end
+        start = recipe.epochs
+    saved = time.monotonic()
     for epoch in range(start, recipe.epochs):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * (0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs)) if recipe.decay else 1.0)
         with torch.random.fork_rng(devices=[]):  # dropout and the like draw from torch's own generator
             torch.manual_seed(stream(seed, what, epoch, "layers"))
-            total = _epoch(model, examples, optimizer, recipe.batch_size, hooks, torch_rng(seed, what, epoch))
+            total = _epoch(model, examples, optimizer, recipe, hooks, torch_rng(seed, what, epoch))
         if not math.isfinite(total):
             raise MobilepruneError(f"{what}: the loss became {total} in epoch {epoch + 1}; lower --lr")
         for hook in hooks:
@@ -102,6 +134,10 @@ def fit(
             saved = time.monotonic()
         if progress:
             progress(what, epoch + 1, recipe.epochs)
+        if any(hook.finished() for hook in hooks):
+            break
+    for hook in hooks:
+        hook.at_end(model)
     return model.eval()
 
 
@@ -109,20 +145,19 @@ def _epoch(
     model: nn.Module,
     examples: Examples,
     optimizer: torch.optim.Optimizer,
-    batch_size: int,
+    recipe: Recipe,
     hooks: Sequence[Hook],
     rng: torch.Generator,
 ) -> float:
     """One pass in random order; returns the sum of the batches' losses."""
     total = torch.zeros(())
-    for batch in torch.randperm(len(examples), generator=rng).split(batch_size):
-        if len(batch) == 1 and len(examples) > 1:
-            continue  # batch normalisation has no variance over one example
-        x, y = examples.x[batch], examples.y[batch]
+    own = [b for hook in hooks if (b := hook.batches(len(examples), recipe.batch_size, rng)) is not None]
+    for batch in own[0] if own else _shuffled(len(examples), recipe.batch_size, rng):
+        x, y = augment(examples.inputs(batch), recipe.augment, rng), examples.y[batch]
         for hook in hooks:
             hook.before_step(model, x, y, rng)
         logits = model(x)
-        loss = functional.cross_entropy(logits, y)
+        loss = functional.cross_entropy(logits, y) if len(y) else logits.sum()  # Poisson sampling may draw none
         for hook in hooks:
             penalty = hook.penalty(model, logits, y)
             if penalty is not None:
@@ -134,6 +169,31 @@ def _epoch(
             hook.after_step(model)
         total += loss.detach()
     return float(total)
+
+
+def _shuffled(count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    for batch in torch.randperm(count, generator=rng).split(batch_size):
+        if len(batch) > 1 or count == 1:  # batch normalisation has no variance over one example
+            yield batch
+
+
+def augment(x: Tensor, kind: str, rng: torch.Generator) -> Tensor:
+    """A random crop of each image, padded by an eighth of its size with the mean colour, and mirroring of half of them.
+
+    ``kind``: "none", "flip", "crop" or "crop-flip".
+    """
+    count, _, height, width = x.shape
+    if "crop" in kind:
+        pad = max(height, width) // 8
+        padded = functional.pad(x, (pad, pad, pad, pad))
+        top, left = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=rng)
+        rows, columns = top + torch.arange(height), left + torch.arange(width)
+        images, channels = torch.arange(count)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None]
+        x = padded[images, channels, rows[:, None, :, None], columns[:, None, None, :]]
+    if "flip" in kind:
+        mirrored = torch.rand(count, generator=rng) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    return x
 
 
 @torch.no_grad()

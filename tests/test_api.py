@@ -23,7 +23,7 @@ from mobileprune.export import TARGETS
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 
-TINY = {"members": 60, "epochs": 3, "admm_epochs": 1, "retrain_epochs": 1}
+TINY = {"members": 60, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 api = importlib.import_module("mobileprune.api")
 
 
@@ -137,16 +137,16 @@ def test_submodules_can_be_reached_through_the_verb() -> None:
 
 
 def test_configure_lays_options_over_the_defaults() -> None:
-    config = mobileprune.configure(sparsity=0.5, target="torchscript-lite", seed=3, lam=0.1)
+    config = mobileprune.configure(sparsity=0.5, target="torchscript-lite", seed=3, defense="minmax:0.1")
     changed = config.to_dict()
     assert (changed["prune"].pop("sparsity"), changed["export"].pop("target"), changed.pop("seed")) == (
         0.5,
         "torchscript-lite",
         3,
     )
-    assert changed["prune"].pop("lam") == 0.1
+    assert changed["prune"].pop("defense") == "minmax:0.1"
     plain = Config().to_dict()
-    for section, key in (("prune", "sparsity"), ("prune", "lam"), ("export", "target")):
+    for section, key in (("prune", "sparsity"), ("prune", "defense"), ("export", "target")):
         del plain[section][key]
     assert changed == {key: value for key, value in plain.items() if key != "seed"}
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mobileprune.artifact import MANIFEST, MAX_MANIFEST_BYTES, Artifact, Manifest, write_artifact
+from mobileprune.config import ExportConfig, PruneConfig, TrainConfig
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.schemas import document
 
@@ -23,17 +24,9 @@ SHA = hashlib.sha256(MODEL).hexdigest()
 
 def manifest() -> Manifest:
     data = {"dataset": "digits", "members": 5, "canaries": 0.1, "seed": 0, "split_sha256": SHA}
-    train = {"model": "lenet5", "checkpoint": None, "epochs": 1, "lr": 0.1, "batch_size": 2}
-    prune = {
-        "method": "mia",
-        "sparsity": 0.5,
-        "scope": "layer",
-        "keep_dense": "none",
-        "lam": 0.0,
-        "admm_epochs": 1,
-        "retrain_epochs": 1,
-    }
-    export = {"target": "onnx", "opset": 18, "bytecode_version": None, "bake_preprocessing": False, "atol": 1e-4}
+    train = asdict(TrainConfig(epochs=1, lr=0.1, batch_size=2))
+    prune = asdict(PruneConfig(sparsity=0.5, prune_epochs=1, retrain_epochs=1))
+    export = asdict(ExportConfig())
     layer = {"shape": [1], "total": 1, "zeros": 0}
     return Manifest(
         target="onnx",
@@ -46,9 +39,25 @@ def manifest() -> Manifest:
         std=(0.25,),
         preprocessing_baked=False,
         labels=("cat", "dög"),
-        sparsity={"prunable_zeros": 0, "prunable_total": 1, "all_zeros": 0, "all_total": 1, "layers": {"fc": layer}},
+        sparsity={
+            "prunable_zeros": 0,
+            "prunable_total": 1,
+            "zero_channels": 0,
+            "channels": 1,
+            "all_zeros": 0,
+            "all_total": 1,
+            "layers": {"fc": layer},
+            "left_dense": {"conv": "3 input channels"},
+        },
         forms=("dense",),
-        parity={"inputs": 1, "max_difference": 0.0, "mean_difference": 0.0, "top1_agreement": 1.0, "atol": 1e-4},
+        parity={
+            "inputs": 1,
+            "unstable": 0,
+            "max_difference": 0.0,
+            "mean_difference": 0.0,
+            "top1_agreement": 1.0,
+            "atol": 1e-4,
+        },
         lineage={
             "data": data,
             "train": train,
@@ -57,6 +66,7 @@ def manifest() -> Manifest:
             "weights_sha256": SHA,
             "dense_weights_sha256": None,
             "held_out_unseen": True,
+            "differential_privacy": {"epsilon": 8.0, "delta": 1e-5, "noise_multiplier": 1.1, "max_grad_norm": 1.0},
             "versions": {"torch": "2"},
         },
         created="2026-01-01T00:00:00Z",
@@ -93,19 +103,23 @@ def test_what_is_written_is_what_is_read(folder: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, "model.onnx"]
 
 
-def fields(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Every property of the manifest's schema, at every depth, with its schema."""
+Place = tuple[str, ...]
+
+
+def fields(schema: dict[str, Any], path: Place = ()) -> Iterator[tuple[Place, dict[str, Any], bool]]:
+    """Every property of the manifest's schema, at every depth, with its schema and whether it must be there."""
     if "$ref" in schema:
         yield from fields(document()["$defs"][schema["$ref"].rsplit("/", 1)[1]], path)
         return
     for option in schema.get("anyOf", []):
         yield from fields(option, path)
     for name, part in schema.get("properties", {}).items():
-        yield (*path, name), part
+        yield (*path, name), part, name in schema.get("required", [])
         yield from fields(part, (*path, name))
 
 
-FIELDS = dict(fields({"$ref": "#/$defs/manifest"}))
+FIELDS = {path: part for path, part, _ in fields({"$ref": "#/$defs/manifest"})}
+OPTIONAL = sorted(path for path, _, required in fields({"$ref": "#/$defs/manifest"}) if not required)
 
 
 def changed(path: tuple[str, ...], *value: Any) -> dict[str, Any]:
@@ -138,16 +152,23 @@ def wrong(schema: dict[str, Any]) -> list[Any]:
 
 
 def test_the_walk_reaches_every_depth() -> None:
-    assert {("file",), ("parity", "atol"), ("lineage", "prune", "lam"), ("sparsity", "layers")} < set(FIELDS)
+    assert {("file",), ("parity", "atol"), ("lineage", "prune", "defense"), ("sparsity", "layers")} < set(FIELDS)
     assert len(FIELDS) > 50
 
 
 @pytest.mark.parametrize("path", FIELDS, ids="/".join)
 def test_a_missing_or_malformed_field_is_refused(folder: Path, path: tuple[str, ...]) -> None:
     place = "format" if path == ("format_version",) else path[min(1, len(path) - 1)]
-    refused(folder, changed(path), place)
+    if path not in OPTIONAL:
+        refused(folder, changed(path), place)
     for value in wrong(FIELDS[path]):
         refused(folder, changed(path, value), "format" if path[0] == "format" else place)
+
+
+@pytest.mark.parametrize("path", OPTIONAL, ids="/".join)
+def test_an_optional_field_may_be_missing(folder: Path, path: tuple[str, ...]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(changed(path)))
+    assert path[-1] not in getattr(Artifact.load(folder).manifest, path[0])
 
 
 @pytest.mark.parametrize("place", sorted({path[:-1] for path in FIELDS}), ids="/".join)

@@ -78,7 +78,7 @@ def test_nested_and_flat_are_inverse(options: dict[str, Any]) -> None:
 def test_option_names_are_unique_and_flags_are_kebab_case() -> None:
     names = [item.name for _, item in OPTIONS]
     assert len(set(names)) == len(names) == len(OWNERS) + 1
-    assert {flag(n) for n in ("lam", "batch_size", "seed")} == {"--lambda", "--batch-size", "--seed"}
+    assert {flag(n) for n in ("prune_epochs", "batch_size", "seed")} == {"--prune-epochs", "--batch-size", "--seed"}
     assert len({flag(n) for n in names}) == len(names)
 
 
@@ -114,8 +114,8 @@ def test_messages_give_option_value_and_rule() -> None:
         ({"sparsity": 1.0}, r"--sparsity 1\.0: must be in \[0, 1\)"),
         ({"canaries": 0.6}, r"--canaries 0\.6: must be in \[0, 0\.5\]"),
         ({"epochs": 0}, "--epochs 0: must be at least 1"),
-        ({"lam": "x"}, "--lambda: 'x' is not a float"),
-        ({"scope": "all"}, "--scope 'all': choose from layer, global"),
+        ({"channel_ratio": "x"}, "--channel-ratio: 'x' is not a float"),
+        ({"norm": "layer"}, "--norm 'layer': choose from batch, group"),
     ]:
         with pytest.raises(ConfigError, match=f"^{message}$"):
             config(**options)
@@ -123,7 +123,7 @@ def test_messages_give_option_value_and_rule() -> None:
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        config(sparsity=math.nan, epochs=0, scope="all", seed=-1, members="many")
+        config(sparsity=math.nan, epochs=0, norm="layer", seed=-1, members="many")
     assert len(caught.value.problems) == 5
     assert caught.value.exit_code == 2
 
@@ -133,7 +133,7 @@ def test_unknown_names_are_reported_together_with_wrong_values() -> None:
     with pytest.raises(ConfigError) as caught:
         from_dict(wrong)
     text = str(caught.value)
-    assert all(part in text for part in ("[trian]", "'epoch'", "[data]", "choose from batch_size"))
+    assert all(part in text for part in ("[trian]", "'epoch'", "[data]", "choose from augment, batch_size"))
     assert "--epochs 0" in text
     assert "--sparsity 2" in text
 

@@ -51,11 +51,23 @@ def test_every_verb_option_and_exit_code_is_documented() -> None:
         assert re.search(rf"^\|[^|]*\b{code}\b", README, re.MULTILINE), code
 
 
+def test_every_name_that_an_option_takes_is_in_the_readme() -> None:
+    from mobileprune.convert.harden import HARDENINGS
+    from mobileprune.defenses import DEFENSES
+    from mobileprune.models import FAMILIES, MODELS
+    from mobileprune.pruning import METHODS
+    from mobileprune.pruning.budgets import SHARED
+    from mobileprune.pruning.patterns import NAMED
+
+    for name in (*HARDENINGS, *DEFENSES, *FAMILIES, *MODELS, *METHODS, *SHARED, *NAMED):
+        assert re.search(rf"[`|+ ]{name}", README), name
+
+
 def test_flags_named_in_the_documents_exist() -> None:
     top = parser()
     chosen = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
     known = {s for sub in chosen.choices.values() for a in sub._actions for s in a.option_strings} | {"--version"}
-    known |= {"--seeds", "--repeats"}  # of benchmarks
+    known |= {"--seeds", "--repeats", "--jobs"}  # of benchmarks
     for path in DOCUMENTS:
         for named in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")):
             assert named in known, f"{path.name}: {named}"
@@ -67,11 +79,18 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
         import publish
 
         value = json.loads(max(publish.RESULTS.glob("*-leakage.json")).read_text("utf-8"))
-        assert publish.cases(value) in README
         assert publish.page(value) == (publish.RESULTS / "leakage.md").read_text("utf-8")
         assert publish.drawing(value) == (publish.RESULTS / "leakage.svg").read_text("utf-8")
+        import publish_paper
+
+        for path in publish.RESULTS.glob("*-paper-*.json"):
+            value = json.loads(path.read_text("utf-8"))
+            name = value["benchmark"]
+            assert publish_paper.short(value) in README
+            assert publish_paper.page(value) == (publish.RESULTS / f"{name}.md").read_text("utf-8")
+            assert publish_paper.drawing(value) == (publish.RESULTS / f"{name}.svg").read_text("utf-8")
     finally:
-        for name in ("publish", "record"):
+        for name in ("publish", "publish_paper", "record"):
             sys.modules.pop(name, None)
 
 

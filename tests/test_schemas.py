@@ -63,7 +63,15 @@ def test_each_verbs_document_has_a_schema(verb: str) -> None:
 
 
 LAYER = {"shape": [2, 3], "total": 6, "zeros": 1}
-SPARSITY = {"prunable_zeros": 1, "prunable_total": 6, "all_zeros": 1, "all_total": 8, "layers": {"fc": LAYER}}
+SPARSITY = {
+    "prunable_zeros": 1,
+    "prunable_total": 6,
+    "zero_channels": 0,
+    "channels": 2,
+    "all_zeros": 1,
+    "all_total": 8,
+    "layers": {"fc": LAYER},
+}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +15,45 @@ from torch.nn import functional
 
 from mobileprune.defenses.minmax import MinMax
 from mobileprune.errors import MobilepruneError
-from mobileprune.pruning import PruneRecipe
-from mobileprune.pruning.masks import FrozenMask, project, prunable
-from mobileprune.pruning.mia import Admm
+from mobileprune.pruning import PruneRecipe, PruneTask, Space, SpaceOptions
+from mobileprune.pruning.admm import Admm
+from mobileprune.pruning.masks import FrozenMask, Masks, prunable
 from mobileprune.resume import Checkpoint
 from mobileprune.seeding import torch_rng
-from mobileprune.training import Examples, Hook, Recipe, fit, predict
+from mobileprune.training import Examples, Hook, Recipe, augment, fit, predict
 
 CLASSES, FEATURES = 3, 5
 
 
 def examples(count: int, seed: int = 0) -> Examples:
     rng = torch.Generator().manual_seed(seed)
-    return Examples(torch.randn(count, FEATURES, generator=rng), torch.randint(0, CLASSES, (count,), generator=rng))
+    return Examples(
+        torch.randn(count, FEATURES, 1, 1, generator=rng), torch.randint(0, CLASSES, (count,), generator=rng)
+    )
 
 
 def network(*, dropout: float = 0.0) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, CLASSES)
+            nn.Flatten(),
+            nn.Linear(FEATURES, 8),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(8, CLASSES),
         )
 
 
 def hooks_for(model: nn.Module) -> list[Hook]:
-    recipe = PruneRecipe(sparsity=0.6)
-    masks = project({k: v.detach() for k, v in prunable(model).items()}, 0.25, "layer")
-    return [MinMax(examples(13), examples(9, seed=1), CLASSES, lam=0.5, seed=0), Admm(model, recipe), FrozenMask(masks)]
+    members, reference = examples(13), examples(9, seed=1)
+    space = Space.of(model, SpaceOptions(0.6), members.x[:2])
+    task = PruneTask(model, members, reference, CLASSES, space, PruneRecipe(), 0)
+    return [MinMax(members, reference, CLASSES, lam=0.5, seed=0), Admm(task), FrozenMask(masks_of(model, 0.25))]
+
+
+def masks_of(model: nn.Module, sparsity: float) -> Masks:
+    return Space.of(model, SpaceOptions(sparsity), examples(2).x).project(prunable(model))
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
@@ -61,7 +74,7 @@ def slow_fit(model: nn.Module, data: Examples, epochs: int, lr: float, batch_siz
                 continue
             loss = functional.cross_entropy(model(data.x[batch]), data.y[batch])
             if pull:
-                loss = loss + pull * model[0].weight.square().sum()
+                loss = loss + pull * model[1].weight.square().sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -70,7 +83,7 @@ def slow_fit(model: nn.Module, data: Examples, epochs: int, lr: float, batch_siz
 
 class Pull(Hook):
     def penalty(self, model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
-        return 0.01 * model[0].weight.square().sum()
+        return 0.01 * model[1].weight.square().sum()
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(20, 8), (17, 8), (6, 64), (2, 2)])
@@ -161,7 +174,13 @@ def test_a_last_batch_of_one_is_skipped(count: int, steps: list[int]) -> None:
 
 def test_the_only_example_is_not_skipped() -> None:
     sizes = Sizes()
-    fit(nn.Linear(FEATURES, CLASSES), examples(1), Recipe(1, batch_size=4), seed=0, hooks=[sizes])
+    fit(
+        nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, CLASSES)),
+        examples(1),
+        Recipe(1, batch_size=4),
+        seed=0,
+        hooks=[sizes],
+    )
     assert sizes.seen == [1]
 
 
@@ -193,7 +212,7 @@ def test_seed_and_stage_decide_the_draws() -> None:
 
 def test_a_frozen_mask_keeps_exact_zeros() -> None:
     model = network()
-    masks = project({k: v.detach() for k, v in prunable(model).items()}, 0.5, "layer")
+    masks = masks_of(model, 0.5)
     fit(model, examples(20), Recipe(2, 0.1, 4), seed=0, hooks=[FrozenMask(masks)])
     parameters = dict(model.named_parameters())
     assert all(torch.equal(parameters[name] != 0, mask) for name, mask in masks.items())
@@ -204,3 +223,157 @@ def test_predict_is_in_eval_mode_and_independent_of_the_batch_size() -> None:
     whole = predict(model, x)
     assert (whole.shape, whole.requires_grad, model.training) == ((11, CLASSES), False, False)
     torch.testing.assert_close(predict(model, x, batch_size=4), whole)
+
+
+class Batches(Hook):
+    """A sampling of its own: three of the examples, one of them twice."""
+
+    def batches(self, count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
+        yield torch.tensor([0, 3])
+        yield torch.tensor([5, 0])
+
+
+class Seen(Hook):
+    def __init__(self) -> None:
+        self.x: list[Tensor] = []
+
+    def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
+        self.x.append(x.clone())
+
+
+def test_a_hook_may_choose_the_batches() -> None:
+    data, seen = examples(8), Seen()
+    fit(network(), data, Recipe(1), seed=0, hooks=[seen, Batches()])
+    assert len(seen.x) == 2
+    assert torch.equal(torch.cat(seen.x), data.x[[0, 3, 5, 0]])
+
+
+class Ends(Hook):
+    """Finished after ``epochs``; notes what it is asked to do."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left, self.calls = epochs, list[str]()
+
+    def attach(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, count: int
+    ) -> torch.optim.Optimizer:
+        self.calls.append(f"attach {recipe.epochs} {count}")
+        return torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        self.left -= 1
+        self.calls.append(f"epoch {epoch}")
+
+    def finished(self) -> bool:
+        return self.left <= 0
+
+    def at_end(self, model: nn.Module) -> None:
+        self.calls.append("end")
+
+
+@pytest.mark.parametrize(("epochs", "run"), [(2, 2), (9, 5)])
+def test_a_hook_may_end_the_stage_and_choose_the_optimiser(epochs: int, run: int) -> None:
+    hook = Ends(epochs)
+    fitted = fit(network(), examples(8), Recipe(5), seed=0, hooks=[hook, Seen()])
+    assert hook.calls == ["attach 5 8", *(f"epoch {i}" for i in range(run)), "end"]
+    assert not equal(fitted, network()), "the optimiser learns with the rate of the recipe"
+
+
+def pixels(count: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (count, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_normalised_as_numpy_does_it_bit_for_bit(channels: int) -> None:
+    """For every value that there is."""
+    x = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(256, channels, 2, 3).contiguous()
+    mean, std = np.float32([0.485, 0.456, 0.406][:channels]), np.float32([0.229, 0.224, 0.225][:channels])
+    one = Examples(x, torch.zeros(256), *(torch.tensor(v).view(-1, 1, 1) for v in (mean, std)))
+    expected = (x.numpy().astype(np.float32) / np.float32(255) - mean[:, None, None]) / std[:, None, None]
+    assert one.inputs().dtype == torch.float32
+    assert np.array_equal(one.inputs().numpy(), expected)
+    picked = torch.tensor([3, 250, 3])
+    assert np.array_equal(one.inputs(picked).numpy(), expected[[3, 250, 3]])
+
+
+def conv() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, CLASSES))
+
+
+@pytest.mark.parametrize("kind", ["none", "crop-flip"])
+def test_training_on_pixels_is_training_on_their_floats_bit_for_bit(kind: str) -> None:
+    x, y = pixels(20, (1, 8, 8)), torch.arange(20) % CLASSES
+    mean, std = torch.full((1, 1, 1), 0.37), torch.full((1, 1, 1), 0.21)
+    floats = torch.from_numpy((x.numpy().astype(np.float32) / np.float32(255) - mean.numpy()) / std.numpy())
+    recipe = Recipe(3, 0.02, 8, augment=kind)
+    fitted = [fit(conv(), data, recipe, seed=0) for data in (Examples(x, y, mean, std), Examples(floats, y))]
+    assert equal(*fitted)
+
+
+def slow_augment(x: np.ndarray, kind: str, draws: torch.Generator) -> np.ndarray:
+    """Image by image: a window of the padded image, then its mirror image."""
+    count, _, height, width = x.shape
+    made = x.copy()
+    if kind.startswith("crop"):
+        pad = max(height, width) // 8
+        top, left = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=draws).squeeze(2).tolist()
+        for i in range(count):
+            for r in range(height):
+                for c in range(width):
+                    row, column = top[i] + r - pad, left[i] + c - pad
+                    inside = 0 <= row < height and 0 <= column < width
+                    made[i, :, r, c] = x[i, :, row, column] if inside else 0.0
+    if kind.endswith("flip"):
+        for i, draw in enumerate(torch.rand(count, generator=draws).tolist()):
+            if draw < 0.5:
+                made[i] = made[i, :, :, ::-1].copy()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["none", "crop", "flip", "crop-flip"])
+@pytest.mark.parametrize(
+    "shape", [(5, 1, 8, 8), (7, 3, 16, 9), (3, 2, 5, 24), (1, 1, 1, 1), (4, 1, 7, 7), (0, 1, 8, 8)]
+)
+def test_augmentation_is_a_loop_over_images(kind: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = torch.tensor(x)
+    found = augment(before, kind, torch_rng(0, "draws"))
+    assert (found.shape, found.dtype) == (before.shape, torch.float32)
+    assert np.array_equal(found.numpy(), slow_augment(x, kind, torch_rng(0, "draws")))
+    assert np.array_equal(before.numpy(), x), "the examples stay as they are"
+
+
+def test_crops_reach_every_offset_and_mirror_half_of_the_images() -> None:
+    x = torch.zeros(4000, 1, 16, 16)
+    x[:, 0, 8, 5] = 1.0
+    found = torch.nonzero(augment(x, "crop", torch_rng(0)).squeeze(1))
+    assert {(8 - int(r), 5 - int(c)) for _, r, c in found} == {(r, c) for r in range(-2, 3) for c in range(-2, 3)}
+    mirrored = int(augment(x, "flip", torch_rng(0))[:, 0, 8, 10].sum())
+    assert abs(mirrored - 2000) < 5 * 1000**0.5
+
+
+def test_no_augmentation_is_the_same_tensor_and_draws_nothing() -> None:
+    x, rng = torch.randn(4, 1, 8, 8), torch_rng(0)
+    state = rng.get_state()
+    assert augment(x, "none", rng) is x
+    assert torch.equal(rng.get_state(), state)
+
+
+def test_augmentation_leaves_the_order_of_the_examples_as_it_is() -> None:
+    """An epoch draws its order before its first crop."""
+    orders = []
+    for kind in ("none", "crop-flip"):
+        seen = Labels()
+        data = Examples(torch.randn(20, 1, 8, 8), torch.arange(20) % CLASSES)
+        fit(conv(), data, Recipe(2, 0.01, 8, augment=kind), seed=0, hooks=[seen])
+        orders.append(torch.cat(seen.y).tolist())
+    assert orders[0] == orders[1]
+
+
+class Labels(Hook):
+    def __init__(self) -> None:
+        self.y: list[Tensor] = []
+
+    def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
+        self.y.append(y)

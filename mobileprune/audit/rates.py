@@ -35,6 +35,26 @@ def threshold_at_fpr(nonmembers: Floats, fpr: float) -> float:
     return float(np.partition(nonmembers, kth)[kth])
 
 
+def _hits(members: Floats, nonmembers: Floats, fpr: float) -> Floats:
+    """How many members are found at ``fpr``, in the last axis, by an attacker who tosses a coin where scores tie.
+
+    Above the threshold t always, at t with the probability that uses up the false positives: outputs that are
+    coarse on purpose (label only) tie at t, and "strictly above" alone would find nobody.
+    """
+    allowed = _allowed(nonmembers.shape[-1], fpr)
+    kth = nonmembers.shape[-1] - 1 - allowed
+    t = np.partition(nonmembers, kth, axis=-1)[..., kth, None]
+    share = (allowed - (nonmembers > t).sum(axis=-1)) / (nonmembers == t).sum(axis=-1)
+    return np.asarray((members > t).sum(axis=-1) + share * (members == t).sum(axis=-1), dtype=np.float64)
+
+
+def _rate_bounds(hits: float, count: int, confidence: float) -> tuple[float, float]:
+    """Clopper-Pearson of a count that ties may have made fractional: the wider side each."""
+    low, _ = clopper_pearson(math.floor(hits + 1e-9), count, confidence=confidence)
+    _, high = clopper_pearson(math.ceil(hits - 1e-9), count, confidence=confidence)
+    return low, high
+
+
 def _why_not(members: int, nonmembers: int, fpr: float) -> str | None:
     if members == 0:
         return "there are no members"
@@ -46,7 +66,7 @@ def _why_not(members: int, nonmembers: int, fpr: float) -> str | None:
 def tpr_at_fpr(
     members: NDArray[np.float64], nonmembers: NDArray[np.float64], *, fpr: float, confidence: float = 0.95
 ) -> Estimate:
-    """TPR at the smallest threshold with empirical FPR <= fpr; Clopper-Pearson given that threshold.
+    """TPR at the smallest threshold with empirical FPR <= fpr, ties by lot; Clopper-Pearson given that threshold.
 
     Not resolvable with fewer than 1 / fpr non-members.
     """
@@ -54,8 +74,8 @@ def tpr_at_fpr(
     method = "Clopper-Pearson"
     if reason := _why_not(len(members), len(nonmembers), fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
-    hits = int((members > threshold_at_fpr(nonmembers, fpr)).sum())
-    low, high = clopper_pearson(hits, len(members), confidence=confidence)
+    hits = float(_hits(members, nonmembers, fpr))
+    low, high = _rate_bounds(hits, len(members), confidence)
     return Estimate(hits / len(members), low, high, confidence, method)
 
 
@@ -124,11 +144,9 @@ def paired_tpr_difference(
         return not_resolvable(reason, confidence=confidence, method=method)
     if same_ranking(np.concatenate([members_a, nonmembers_a]), np.concatenate([members_b, nonmembers_b])):
         return Estimate(0.0, 0.0, 0.0, confidence, method, "both models rank all examples alike")
-    kth = n - 1 - _allowed(n, fpr)
 
     def rates(members: Floats, nonmembers: Floats) -> Floats:
-        thresholds = np.partition(nonmembers, kth, axis=-1)[..., kth, None]
-        return np.asarray((members > thresholds).mean(axis=-1))
+        return _hits(members, nonmembers, fpr) / m
 
     value = float(rates(members_a, nonmembers_a) - rates(members_b, nonmembers_b))
     rng = np.random.default_rng(seed)

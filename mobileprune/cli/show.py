@@ -34,11 +34,14 @@ def model_value(folder: ModelFolder) -> dict[str, Any]:
         "model": info.model,
         "split_sha256": info.split_sha256,
         "sparsity": info.sparsity,
+        "differential_privacy": info.differential_privacy,
     }
 
 
 def model(folder: ModelFolder) -> None:
     print(f"{folder.path}: {folder.info.model}, {sparsity_sentence(folder.info.sparsity)}")
+    if spent := folder.info.differential_privacy:
+        print(f"({spent['epsilon']:g}, {spent['delta']:g})-differentially private")
 
 
 def bench(result: BenchResult) -> None:

@@ -30,6 +30,8 @@ Indices = NDArray[np.int64]
 MIN_PAIRS = 20  # fewer say nothing about membership
 MOST_MEMBERS = 5_000  # by default: enough to resolve a TPR at 0.1 % FPR
 
+MOST_TEST = 10_000
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -70,7 +72,7 @@ def default_canaries(dataset: str) -> float:
 
 
 def split(images: Images, *, seed: int, members: int | None = None, canaries: float = 0.1) -> Splits:
-    """Split ``images``; what remains after ``members`` and as many held-out is halved into reference and test.
+    """Split ``images`` into ``members``, as many held-out, at most as many for reference, and test images.
 
     ``members`` defaults to a third of the images, at most 5,000. Exact duplicates are dropped first: an
     image that is both member and held-out has no membership (where stated, it is a member).
@@ -89,7 +91,7 @@ def split(images: Images, *, seed: int, members: int | None = None, canaries: fl
     labels = images.labels.copy()
     offsets = rng.integers(1, len(images.classes), size=len(labels))
     labels[canary] = (labels[canary] + offsets[canary]) % len(images.classes)
-    held_out, reference, test = pairs[chosen, 1 - coin], rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    held_out, (reference, test) = pairs[chosen, 1 - coin], _divided(rest, wanted)
     return Splits(images, labels, pairs[chosen, coin], held_out, reference, test, canary)
 
 
@@ -106,8 +108,14 @@ def _stated(
     most = min(len(inside), len(outside) - 2)
     wanted = _wanted(images.name, members, default=min(most, 2 * len(outside) // 3), most=most)
     rest = outside[wanted:]
-    held_out, reference, test = outside[:wanted], rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    held_out, (reference, test) = outside[:wanted], _divided(rest, wanted)
     return Splits(images, images.labels, inside[:wanted], held_out, reference, test, np.zeros(len(member), np.bool_))
+
+
+def _divided(rest: Indices, members: int) -> tuple[Indices, Indices]:
+    """Reference and test. A reference set larger than the members' would be the better training set of the two."""
+    count = min(len(rest) // 2, members)
+    return rest[:count], rest[count:][:MOST_TEST]
 
 
 def _distinct(images: Images, order: Indices) -> Indices:

@@ -1,1 +1,193 @@
-"""Defences against membership inference that plug into the training loop as hooks."""
+"""Defences against membership inference by name: ``DEFENSES``. They plug into the one training loop.
+
+A specification joins names with ``+`` and gives a strength after ``:``, as in ``minmax:1+early-stopping``. Each
+defence works in the stages that it names: "training" of the dense model, "pruning" (ADMM, gradual), "retraining".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from mobileprune.defenses.distill import distilled
+from mobileprune.defenses.dpsgd import DpSgd
+from mobileprune.defenses.early_stopping import EarlyStopping
+from mobileprune.defenses.minmax import MinMax
+from mobileprune.defenses.ppb import Ppb
+from mobileprune.defenses.smoothing import ConfidencePenalty, LabelSmoothing, RelaxLoss
+from mobileprune.errors import ConfigError, UsageError, unknown
+from mobileprune.training import Examples, Hook
+
+NONE = "none"
+ALWAYS = ("training", "pruning", "retraining")
+AFTER_PRUNING = ("training", "retraining")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a defence may use. ``dense``: the model before pruning, None while that is being trained.
+
+    ``crossfitted``: gives the members with labels from models that have not seen them, by the number of folds.
+    """
+
+    members: Examples
+    reference: Examples
+    num_classes: int
+    seed: int
+    dense: nn.Module | None = None
+    crossfitted: Callable[[int], Examples] | None = None
+
+
+@dataclass(frozen=True)
+class Defense:
+    """``strength``: its name and default; ``low`` and ``high`` bound it. One of ``hook`` and ``material`` is given.
+
+    ``hook``: joins the loop. ``material``: what is trained on in place of the members.
+    """
+
+    help: str
+    strength: str
+    default: float
+    low: float
+    high: float
+    stages: tuple[str, ...] = ALWAYS
+    hook: Callable[[Situation, float], Hook] | None = None
+    material: Callable[[Situation, float], Examples] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``examples`` to train on, with ``hooks``."""
+
+    examples: Examples
+    hooks: Sequence[Hook]
+
+
+DEFENSES: dict[str, Defense] = {
+    "minmax": Defense(
+        "min-max game against an inference model (arXiv 1807.05852)",
+        "lambda",
+        1.0,
+        0.0,
+        1000.0,
+        hook=lambda s, x: MinMax(s.members, s.reference, s.num_classes, lam=x, seed=s.seed),
+    ),
+    "dpsgd": Defense(
+        "differentially private training with Opacus (arXiv 1607.00133)",
+        "epsilon",
+        8.0,
+        0.01,
+        10_000.0,
+        ("training",),
+        hook=lambda s, x: DpSgd(x, seed=s.seed),
+    ),
+    "ppb": Defense(
+        "pairs of outputs made alike (PPB, arXiv 2202.03335)", "alpha", 4.0, 0.0, 1000.0, hook=lambda s, x: Ppb(x)
+    ),
+    "early-stopping": Defense(
+        "stop when the loss on the reference set no longer falls, take the best",
+        "patience in epochs",
+        5.0,
+        1.0,
+        10_000.0,
+        AFTER_PRUNING,
+        hook=lambda s, x: EarlyStopping(s.reference, round(x)),
+    ),
+    "label-smoothing": Defense(
+        "labels mixed with the uniform distribution (arXiv 1512.00567)",
+        "share",
+        0.1,
+        0.0,
+        1.0,
+        hook=lambda s, x: LabelSmoothing(x),
+    ),
+    "confidence-penalty": Defense(
+        "entropy of the outputs rewarded (arXiv 1701.06548)",
+        "beta",
+        0.1,
+        0.0,
+        1000.0,
+        hook=lambda s, x: ConfidencePenalty(x),
+    ),
+    "relaxloss": Defense(
+        "the loss on members held at a level (arXiv 2207.05801)",
+        "level",
+        1.0,
+        0.0,
+        100.0,
+        hook=lambda s, x: RelaxLoss(x),
+    ),
+    "distill": Defense(
+        "retrained on the reference set with the dense model's soft labels, never on members (arXiv 1906.06589)",
+        "temperature",
+        1.0,
+        0.05,
+        100.0,
+        ("pruning", "retraining"),
+        material=lambda s, x: distilled(s.dense, s.reference, x),
+    ),
+    "crossfit": Defense(
+        "members relabelled by models that were trained without them (after SELENA, arXiv 2110.08324)",
+        "number of folds",
+        5.0,
+        2.0,
+        100.0,
+        material=lambda s, x: _crossfitted(s, round(x)),
+    ),
+}
+
+
+NEED_LABELS = {"minmax", "relaxloss", "dpsgd"}
+"""Defences that look at the label of each example."""
+
+
+def parse(spec: str) -> dict[str, float]:
+    """``"minmax:1+ppb"`` -> {"minmax": 1.0, "ppb": 4.0}; UsageError for what is unknown or out of range."""
+    found: dict[str, float] = {}
+    for part in spec.split("+") if spec != NONE else []:
+        name, colon, text = part.partition(":")
+        if name not in DEFENSES:
+            raise unknown("defence", name, [NONE, *DEFENSES])
+        defense = DEFENSES[name]
+        try:
+            strength = float(text) if colon else defense.default
+        except ValueError:
+            strength = float("nan")
+        if not defense.low <= strength <= defense.high:
+            raise ConfigError(
+                [f"defence {part!r}: the {defense.strength} must be a number in [{defense.low:g}, {defense.high:g}]"]
+            )
+        if name in found:
+            raise UsageError(f"defence {spec!r} names {name} twice")
+        found[name] = strength
+    return found
+
+
+def _crossfitted(situation: Situation, folds: int) -> Examples:
+    if situation.crossfitted is None:
+        raise UsageError("crossfit needs a way to train other models; use it through train, prune or export")
+    return situation.crossfitted(folds)
+
+
+def defend(spec: str, stage: str, situation: Situation) -> Plan:
+    """The defences of ``spec`` that work in ``stage``."""
+    chosen = {name: strength for name, strength in parse(spec).items() if stage in DEFENSES[name].stages}
+    hooks = [hook(situation, x) for name, x in chosen.items() if (hook := DEFENSES[name].hook)]
+    other = [material(situation, x) for name, x in chosen.items() if (material := DEFENSES[name].material)]
+    return Plan(other[0] if other else situation.members, hooks)
+
+
+def check(spec: str, stages: Sequence[str], option: str) -> None:
+    """UsageError unless every defence of ``spec`` can work in one of ``stages`` and they suit each other."""
+    chosen = parse(spec)
+    for name in chosen:
+        if not set(DEFENSES[name].stages) & set(stages):
+            works, there = " and ".join(DEFENSES[name].stages), " and ".join(stages) or "no training"
+            raise UsageError(f"{option} {name} works during {works}, but here is {there}; leave it out")
+    replacing = [name for name in chosen if DEFENSES[name].material]
+    if len(replacing) > 1 or (replacing and set(chosen) & NEED_LABELS):
+        raise UsageError(f"{option} {spec!r}: {replacing[0]} trains on other labels than the members'; drop one")
+    if "dpsgd" in chosen and len(chosen) > 1:
+        raise UsageError(f"{option} {spec!r}: what else the objective depends on would escape dpsgd's noise; drop one")

@@ -21,6 +21,7 @@ from mobileprune.tensors import Tensors
 from mobileprune.training import Examples, Hook
 
 ASCENT_STEPS = 7
+POOL = 2
 
 
 class InferenceModel(nn.Module):
@@ -59,7 +60,7 @@ class MinMax(Hook):
         self.optimizer = torch.optim.Adam(self.h.parameters(), lr=1e-3, fused=True)
 
     def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
-        """K ascent steps on G, each with a fresh batch of D and one of D' of the size of ``x``."""
+        """K ascent steps on G, each with a batch of D and one of D' of the size of ``x``."""
         sides = [_draws(model, side, len(y), rng) for side in (self.members, self.reference)]
         for (inside, y_inside), (outside, y_outside) in zip(*sides, strict=True):
             guesses = self.h(torch.cat([inside, outside]), torch.cat([y_inside, y_outside]))
@@ -83,13 +84,15 @@ class MinMax(Hook):
 
 @torch.no_grad()
 def _draws(model: nn.Module, examples: Examples, count: int, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """K batches of (logits, labels), without replacement within a batch, as an attacker gets them: in eval mode.
+    """K batches of (logits, labels), as an attacker gets them: in eval mode.
 
-    (In training mode the reference set would also enter the running statistics of batch normalisation.)
+    Random subsets of a fresh pool of POOL batches, so that the classifier answers POOL batches a step and not K. (In
+    training mode the reference set would also enter the running statistics of batch normalisation.)
     """
     count = min(count, len(examples))
-    picks = [torch.randperm(len(examples), generator=rng)[:count] for _ in range(ASCENT_STEPS)]
+    pool = torch.randperm(len(examples), generator=rng)[: POOL * count]
     training = model.training
-    logits = model.eval()(examples.x[torch.cat(picks)]).split(count)
+    logits, y = model.eval()(examples.inputs(pool)), examples.y[pool]
     model.train(training)
-    return [(z, examples.y[pick]) for z, pick in zip(logits, picks, strict=True)]
+    picks = [torch.randperm(len(pool), generator=rng)[:count] for _ in range(ASCENT_STEPS)]
+    return [(logits[pick], y[pick]) for pick in picks]

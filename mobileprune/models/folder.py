@@ -24,6 +24,7 @@ RECORD = "model.json"
 class ModelInfo:
     """``config`` is the part of the configuration that made the weights, without any path of this machine.
 
+    ``differential_privacy``: epsilon and delta of the training, None without (or when later steps voided them).
     ``held_out_unseen`` is False for a checkpoint of unknown training data: then nobody knows who is a member.
     """
 
@@ -38,6 +39,7 @@ class ModelInfo:
     config: dict[str, Any]
     sparsity: dict[str, Any]
     dense_weights_sha256: str | None = None
+    differential_privacy: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class ModelFolder:
         return cls(path, info, expected)
 
     def restore(self) -> nn.Module:
-        info = self.info
-        model = build(info.model, num_classes=info.num_classes, input_shape=info.input_shape, seed=0)
+        info, train = self.info, self.info.config["train"]
+        model = build(
+            info.model,
+            num_classes=info.num_classes,
+            input_shape=info.input_shape,
+            seed=0,
+            width_mult=train["width_mult"],
+            norm=train["norm"],
+        )
         return load_into(model, self.path / WEIGHTS)

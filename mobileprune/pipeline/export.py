@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from mobileprune.artifact import Artifact, Manifest, write_artifact
 from mobileprune.config import Config
 from mobileprune.convert.fold_bn import fold_bn
+from mobileprune.convert.harden import harden, head
 from mobileprune.convert.preprocessing import Baked
 from mobileprune.data.splits import Splits
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
-from mobileprune.export.parity import parity
+from mobileprune.export.parity import hardened_parity
 from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
@@ -38,11 +40,13 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     """The model of ``folder`` as an artifact in the run store; ParityError if the file computes something else."""
     torch.set_num_threads(context.num_threads)
     chosen, splits, info = target(config.export.target), splits_for(folder, config), folder.info
+    head(config.export.harden, info.num_classes)  # says now what it cannot do
 
     def compute(path: Path, partial: Path) -> None:
         model: torch.nn.Module = fold_bn(folder.restore())
         if config.export.bake_preprocessing:
             model = Baked(model, info.mean, info.std).eval()
+        model = harden(model, config.export.harden, info.num_classes)
         with tempfile.TemporaryDirectory(dir=partial) as work:
             file = Path(work) / chosen.file
             options = ExportOptions(config.export.opset, config.export.bytecode_version)
@@ -88,14 +92,18 @@ def _manifest(file: Path, target: str, folder: ModelFolder, config: Config) -> M
             "weights_sha256": folder.weights_sha256,
             "dense_weights_sha256": info.dense_weights_sha256,
             "held_out_unseen": info.held_out_unseen,
+            "differential_privacy": info.differential_privacy,
             "versions": tool_versions(),
         },
         created=_now(),
     )
 
 
-def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: float) -> dict[str, float]:
-    """Members and held-out images, black, white and noise, at several batch sizes, through the runtime."""
+def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: float) -> dict[str, Any]:
+    """Members and held-out images, black, white and noise, at several batch sizes, through the runtime.
+
+    The file is held against the PyTorch model, hardened as the manifest says.
+    """
     real = pixels(splits, np.concatenate([splits.members, splits.held_out])[:PARITY_INPUTS])
     noise = np.random.default_rng(0).uniform(size=(1, *folder.info.input_shape))
     extremes = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise]).astype(np.float32)
@@ -104,8 +112,9 @@ def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: 
     parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)]
     exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=True)]
     source = source_logits(folder, inputs)
-    expected = np.concatenate([source[: len(x)] for x in parts])
-    return parity(np.concatenate(exported).astype(np.float64), expected, atol=atol)
+    logits = np.concatenate([source[: len(x)] for x in parts])
+    last = head(artifact.manifest.lineage["export"]["harden"], folder.info.num_classes)
+    return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, atol=atol)
 
 
 def source_logits(folder: ModelFolder, x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from mobileprune import data
-from mobileprune.config import Config, DataConfig
+from mobileprune.config import Config, DataConfig, TrainConfig
 from mobileprune.data.splits import Splits, default_canaries, split
-from mobileprune.errors import DataError
+from mobileprune.errors import DataError, UsageError
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
 from mobileprune.training import Examples
+
+LARGEST = 1e3
+"""Of a given mean or standard deviation; the smallest standard deviation is its inverse. Inputs stay finite."""
 
 
 def splits_of(config: Config) -> Splits:
@@ -64,8 +67,39 @@ def normalise(x: NDArray[np.float32], mean: list[float], std: list[float]) -> to
 
 
 def examples(splits: Splits, indices: NDArray[np.int64], mean: list[float], std: list[float]) -> Examples:
-    x = normalise(pixels(splits, indices), mean, std)
-    return Examples(x, torch.from_numpy(splits.labels[indices]))
+    x, y = torch.from_numpy(splits.images.pixels[indices]), torch.from_numpy(splits.labels[indices])
+    centre, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
+    return Examples(x, y, centre, scale)
+
+
+def statistics_of(config: TrainConfig, splits: Splits) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel that inputs are normalised with, of pixels in [0, 1].
+
+    ``config`` gives both, as one number for all channels or one for each, separated by commas (weights that others
+    trained need theirs: 0.485,0.456,0.406 and 0.229,0.224,0.225 for ImageNet's), or they are the members'.
+    UsageError for anything else.
+    """
+    channels = splits.images.shape[0]
+    if config.mean is None and config.std is None:
+        return channel_statistics(splits)
+    if config.mean is None or config.std is None:
+        missing = "--mean" if config.mean is None else "--std"
+        raise UsageError(f"{missing} is missing: give --mean and --std, or neither for the members' own")
+    mean = _per_channel("--mean", config.mean, channels, low=-LARGEST)
+    return mean, _per_channel("--std", config.std, channels, low=1 / LARGEST)
+
+
+def _per_channel(option: str, text: str, channels: int, *, low: float) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: must be numbers separated by commas, such as 0.485,0.456,0.406") from None
+    if len(values) not in (1, channels):
+        needed = "1 number" if channels == 1 else f"1 number or {channels}, one a channel"
+        raise UsageError(f"{option} {text!r}: {len(values)} numbers, but the images need {needed}")
+    if not all(low <= value <= LARGEST for value in values):  # NaN is in no range
+        raise UsageError(f"{option} {text!r}: must be in [{low:g}, {LARGEST:g}]; pixels are in [0, 1]")
+    return values if len(values) == channels else values * channels
 
 
 def channel_statistics(splits: Splits) -> tuple[list[float], list[float]]:

@@ -7,16 +7,34 @@ from pathlib import Path
 
 import torch
 
-from mobileprune.config import Config
+from mobileprune import defenses
+from mobileprune.config import Config, TrainConfig
 from mobileprune.convert.fold_bn import reestimate
+from mobileprune.errors import UsageError
+from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.crossfit import crossfitted
 from mobileprune.pipeline.inputs import examples, splits_for
-from mobileprune.pruning import PruneRecipe, PruneTask, method
+from mobileprune.pruning import DATA_FREE, SEARCHING, PruneRecipe, PruneTask, Space, SpaceOptions, method
 from mobileprune.pruning import prune as run
+from mobileprune.pruning.budgets import SHARED, read_file
 from mobileprune.pruning.masks import count_zeros
+from mobileprune.pruning.patterns import sites
 from mobileprune.training import Recipe
+
+
+def check(config: Config) -> None:
+    """UsageError for names and combinations that pruning would stumble over after an hour of training."""
+    p = config.prune
+    method(p.method)
+    sites(p.pattern)
+    _space_options(config)
+    if p.budget not in SHARED:
+        read_file(Path(p.budget))
+    stages = (["pruning"] if p.method in SEARCHING else []) + (["retraining"] if p.retrain_epochs else [])
+    defenses.check(p.defense, stages, "--defense")
 
 
 def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
@@ -24,6 +42,14 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
     torch.set_num_threads(context.num_threads)
     find_masks, splits, info = method(config.prune.method), splits_for(dense, config), dense.info
     p, t = config.prune, config.train
+    options = _space_options(config)
+    if info.config["train"]["checkpoint"] and "crossfit" in defenses.parse(p.defense):
+        raise UsageError(
+            "crossfit asks models that were trained without an image; these weights come from a checkpoint that may "
+            "have seen all, and a network of this kind cannot be trained anew from it: use early-stopping or distill"
+        )
+    dense_way = replace(config, train=TrainConfig(**{**info.config["train"], "checkpoint": None}))
+    recorded = asdict(p) if p.budget in SHARED else {**asdict(p), "budget": sha256(Path(p.budget))}
 
     def compute(folder: Path, partial: Path) -> None:
         model = dense.restore()
@@ -33,24 +59,24 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
             members=members,
             reference=examples(splits, splits.reference, info.mean, info.std),
             num_classes=info.num_classes,
+            space=Space.of(model, options, members.inputs(torch.arange(2))),
             recipe=PruneRecipe(
-                sparsity=p.sparsity,
-                scope=p.scope,
-                keep_dense=p.keep_dense,
-                lam=p.lam,
-                admm=Recipe(p.admm_epochs, t.lr, t.batch_size, decay=False),
-                retrain=Recipe(p.retrain_epochs, t.lr, t.batch_size),
+                search=Recipe(p.prune_epochs, t.lr, t.batch_size, decay=False, augment=t.augment),
+                retrain=Recipe(p.retrain_epochs, t.lr, t.batch_size, augment=t.augment),
+                defense=p.defense,
             ),
             seed=config.seed,
             progress=context.progress,
             checkpoint=context.checkpoint(partial),
+            crossfitted=lambda folds: crossfitted(dense_way, splits, info.mean, info.std, folds, context),
         )
-        masks = run(task, find_masks)
-        reestimate(model, members.x)
+        run(task, find_masks)
+        reestimate(model, (task.reference if "distill" in defenses.parse(p.defense) else members).inputs())
         pruned = replace(
             info,
-            config={**info.config, "prune": asdict(p)},
-            sparsity=count_zeros(model, list(masks)),
+            config={**info.config, "prune": recorded},
+            sparsity={**count_zeros(model, list(task.space.layers)), "left_dense": task.space.left_dense},
+            differential_privacy=info.differential_privacy if _keeps_guarantee(config) else None,
             dense_weights_sha256=info.dense_weights_sha256 or dense.weights_sha256,
         )
         ModelFolder.write(folder, pruned, model.state_dict())
@@ -59,11 +85,22 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
         "dense": dense.weights_sha256,
         "info": asdict(info),
         "code": code_digest(info.model),
-        "prune": asdict(p),
+        "prune": recorded,
         "lr": t.lr,
         "batch_size": t.batch_size,
+        "augment": t.augment,
         "split": splits.sha256(),
         "seed": config.seed,
         "num_threads": context.num_threads,
     }
     return ModelFolder.load(context.store.step("prune", inputs, compute).path)
+
+
+def _space_options(config: Config) -> SpaceOptions:
+    p = config.prune
+    return SpaceOptions(p.sparsity, p.pattern, p.channel_ratio, p.round_to, p.budget, p.keep_dense)
+
+
+def _keeps_guarantee(config: Config) -> bool:
+    """Post-processing that looks at no data keeps differential privacy."""
+    return config.prune.method in DATA_FREE and config.prune.retrain_epochs == 0

@@ -10,11 +10,14 @@ import torch
 
 from mobileprune import models
 from mobileprune.config import Config
+from mobileprune.defenses import Situation, defend
+from mobileprune.defenses.dpsgd import DpSgd
 from mobileprune.errors import MobilepruneError
 from mobileprune.models.checkpoint import load_into, read_weights
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.inputs import channel_statistics, examples, lineage_of, splits_of
+from mobileprune.pipeline.crossfit import crossfitted
+from mobileprune.pipeline.inputs import examples, lineage_of, splits_of, statistics_of
 from mobileprune.pruning.masks import count_zeros, prunable
 from mobileprune.runs import RunStore
 from mobileprune.schemas import parse
@@ -26,22 +29,42 @@ def train(config: Config, context: Context) -> ModelFolder:
     if config.train.checkpoint:
         read_weights(Path(config.train.checkpoint))  # say what is wrong before any work is done
     splits, made_from = splits_of(config), lineage_of(config)
-    mean, std = channel_statistics(splits)
+    mean, std = statistics_of(config.train, splits)
     num_classes, input_shape = len(splits.images.classes), splits.images.shape
 
     def compute(folder: Path, partial: Path) -> None:
-        model = models.build(config.train.model, num_classes=num_classes, input_shape=input_shape, seed=config.seed)
+        model = models.build(
+            config.train.model,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            seed=config.seed,
+            width_mult=config.train.width_mult,
+            norm=config.train.norm,
+        )
+        guarantee = None
         if config.train.checkpoint:
             load_into(model, Path(config.train.checkpoint))
         else:
+            t, members = config.train, examples(splits, splits.members, mean, std)
+            reference = examples(splits, splits.reference, mean, std)
+            situation = Situation(
+                members,
+                reference,
+                num_classes,
+                config.seed,
+                crossfitted=lambda folds: crossfitted(config, splits, mean, std, folds, context),
+            )
+            plan = defend(t.train_defense, "training", situation)
             fit(
                 model,
-                examples(splits, splits.members, mean, std),
-                Recipe(config.train.epochs, config.train.lr, config.train.batch_size),
+                plan.examples,
+                Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment),
                 seed=config.seed,
+                hooks=plan.hooks,
                 checkpoint=context.checkpoint(partial)("training"),
                 progress=context.progress,
             )
+            guarantee = next((hook.guarantee() for hook in plan.hooks if isinstance(hook, DpSgd)), None)
         names = list(prunable(model))
         info = ModelInfo(
             model=config.train.model,
@@ -54,6 +77,7 @@ def train(config: Config, context: Context) -> ModelFolder:
             held_out_unseen=not config.train.checkpoint or splits.membership == "stated",
             config=made_from,
             sparsity=count_zeros(model, names),
+            differential_privacy=guarantee,
         )
         ModelFolder.write(folder, info, model.state_dict())
 

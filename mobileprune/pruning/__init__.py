@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from mobileprune.errors import unknown
+from mobileprune.pruning.admm import admm
 from mobileprune.pruning.base import Method, PruneRecipe, PruneTask, prune
-from mobileprune.pruning.magnitude import magnitude
-from mobileprune.pruning.mia import mia
+from mobileprune.pruning.magnitude import gradual, magnitude
+from mobileprune.pruning.random import random
+from mobileprune.pruning.space import Space, SpaceOptions
+from mobileprune.pruning.taylor import taylor, taylor_reference
 
-METHODS: dict[str, Method] = {"mia": mia, "magnitude": magnitude}
+METHODS: dict[str, Method] = {
+    "mia": admm,  # the paper's name for ADMM with an adversary; the adversary is a defence, minmax
+    "admm": admm,
+    "magnitude": magnitude,
+    "gradual": gradual,
+    "taylor": taylor,
+    "taylor-reference": taylor_reference,
+    "random": random,
+}
+DATA_FREE = ("magnitude", "random")
+"""Methods that choose masks without looking at any image."""
+SEARCHING = ("mia", "admm", "gradual")
+"""Methods with a training stage of their own before the cut."""
 
 
 def method(name: str) -> Method:
@@ -16,4 +31,15 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["METHODS", "Method", "PruneRecipe", "PruneTask", "method", "prune"]
+__all__ = [
+    "DATA_FREE",
+    "METHODS",
+    "SEARCHING",
+    "Method",
+    "PruneRecipe",
+    "PruneTask",
+    "Space",
+    "SpaceOptions",
+    "method",
+    "prune",
+]

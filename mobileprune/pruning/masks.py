@@ -1,7 +1,8 @@
-"""Prunable weights, exact budgets, and the projection onto "at most l_i weights in layer i"."""
+"""Prunable weights, masks on them, and counting zeros."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,68 +16,36 @@ Masks = dict[str, Tensor]
 """Parameter name -> bool tensor of its shape, True = kept."""
 
 
-def prunable(model: nn.Module, keep_dense: str = "none") -> dict[str, Tensor]:
-    """The weights of convolution and linear layers in order of definition, less those kept dense.
+@dataclass(frozen=True)
+class PruneScope:
+    """``weights``: the layers that may be pruned, by parameter name. ``example`` (N, C, H, W): to trace with."""
 
-    ``keep_dense``: "none", "first", "last" or "first-last". Weights tied to an earlier layer count once.
+    weights: dict[str, Tensor]
+    example: Tensor
+    round_to: int = 1
+
+
+def prunable(model: nn.Module, keep_dense: str = "none") -> dict[str, Tensor]:
+    """The weights of convolution and linear layers (those inside attention included) in order of definition.
+
+    ``keep_dense``: "none", "first", "last" or "first-last" are left out. Weights tied to an earlier layer count once.
     """
     layers: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, PRUNABLE) and not isinstance(module.weight, nn.Parameter):
+        attribute = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+        weight = getattr(module, attribute) if isinstance(module, PRUNABLE | nn.MultiheadAttention) else None
+        if weight is None:  # another kind, or attention with separate projections
+            continue
+        if not isinstance(weight, nn.Parameter):
             raise UsageError(f"{name}.weight is computed from other parameters: remove its parametrization to prune it")
-        if isinstance(module, PRUNABLE) and all(module.weight is not other for other in layers.values()):
-            layers[f"{name}.weight" if name else "weight"] = module.weight
+        if all(weight is not other for other in layers.values()):
+            layers[f"{name}.{attribute}" if name else attribute] = weight
     names = list(layers)
     kept = {"none": [], "first": names[:1], "last": names[-1:], "first-last": names[:1] + names[-1:]}[keep_dense]
     left = {name: weight for name, weight in layers.items() if name not in kept}
     if not left:
         raise UsageError(f"the model has no prunable convolution or linear weights with --keep-dense {keep_dense}")
     return left
-
-
-def kept_total(weights: dict[str, Tensor], sparsity: float) -> int:
-    """How many weights stay: N - round(sparsity * N) over all prunable weights."""
-    total = sum(w.numel() for w in weights.values())
-    return total - round(sparsity * total)
-
-
-def layer_budgets(weights: dict[str, Tensor], sparsity: float) -> dict[str, int]:
-    """l_i: the same share in every layer, by largest remainder, so that the sum is exact to one weight."""
-    sizes = {name: w.numel() for name, w in weights.items()}
-    share = kept_total(weights, sparsity) / sum(sizes.values())
-    budgets = {name: int(share * size) for name, size in sizes.items()}
-    missing = kept_total(weights, sparsity) - sum(budgets.values())
-    by_remainder = sorted(sizes, key=lambda name: share * sizes[name] - budgets[name], reverse=True)
-    for name in by_remainder[:missing]:
-        budgets[name] += 1
-    return budgets
-
-
-@torch.no_grad()
-def project(weights: dict[str, Tensor], sparsity: float, scope: str) -> Masks:
-    """The Euclidean projection's support: the largest magnitudes per "layer", or over all layers ("global").
-
-    Ties are broken by position, so the count is exact. ``global`` keeps at least the largest weight
-    of every layer while the budget allows: an emptied layer would cut the network.
-    """
-    if scope == "layer":
-        budgets = layer_budgets(weights, sparsity)
-        return {name: _largest(w.abs(), budgets[name]) for name, w in weights.items()}
-    magnitudes = {name: w.abs().clone(memory_format=torch.contiguous_format) for name, w in weights.items()}
-    keep = kept_total(weights, sparsity)
-    if keep >= len(magnitudes):
-        for magnitude in magnitudes.values():
-            magnitude.view(-1)[magnitude.argmax()] = torch.inf
-    flat = _largest(torch.cat([m.flatten() for m in magnitudes.values()]), keep)
-    parts = flat.split([w.numel() for w in weights.values()])
-    return {name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)}
-
-
-def _largest(magnitude: Tensor, count: int) -> Tensor:
-    order = torch.sort(magnitude.flatten(), descending=True, stable=True).indices
-    mask = torch.zeros(magnitude.numel(), dtype=torch.bool)
-    mask[order[:count]] = True
-    return mask.view(magnitude.shape)
 
 
 @torch.no_grad()
@@ -86,7 +55,10 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
 
 
 def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
-    """Zeros counted in the weights themselves: per layer of ``names``, over these, and over all parameters."""
+    """Zeros counted in the weights themselves: per layer of ``names``, over these, and over all parameters.
+
+    ``zero_channels``: output channels (rows of linear layers) of which every weight is zero.
+    """
 
     def zeros(tensor: Tensor) -> int:
         return int((tensor == 0).sum())
@@ -95,9 +67,12 @@ def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
         name: {"shape": list(w.shape), "total": w.numel(), "zeros": zeros(w)}
         for name, w in ((name, model.get_parameter(name)) for name in names)
     }
+    rows = torch.cat([(model.get_parameter(name).flatten(1) == 0).all(1) for name in names])
     return {
         "prunable_zeros": sum(layer["zeros"] for layer in layers.values()),
         "prunable_total": sum(layer["total"] for layer in layers.values()),
+        "zero_channels": int(rows.sum()),
+        "channels": len(rows),
         "all_zeros": sum(zeros(p) for p in model.parameters()),
         "all_total": sum(p.numel() for p in model.parameters()),
         "layers": layers,
@@ -105,7 +80,7 @@ def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
 
 
 class FrozenMask(Hook):
-    """Keeps pruned weights at exactly zero during retraining."""
+    """Keeps pruned weights at exactly zero."""
 
     def __init__(self, masks: Masks) -> None:
         self.masks = masks

@@ -15,6 +15,7 @@ from mobileprune.report.tables import (
     attack_rows,
     bench_rows,
     layer_rows,
+    made_by,
     rate_rows,
     sparsity_sentence,
     summary_rows,
@@ -47,6 +48,7 @@ def markdown(value: dict[str, Any]) -> str:
     for title, rows in content["tables"]:
         lines += ["", f"## {title}", "", *_markdown_table(rows)]
     lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
+    lines += ["", "## Made by", "", *(f"- {_plain(item)}" for item in content["made_by"])]
     lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"
 
@@ -93,6 +95,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "panels": panels,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
+        "made_by": made_by(manifest["lineage"]),
         "detectable": detectable,
         "not_tested": NOT_TESTED,
         "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),

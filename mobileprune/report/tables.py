@@ -23,10 +23,31 @@ def strongest(measurements: dict[str, Any]) -> dict[str, Any]:
 
 def sparsity_sentence(value: dict[str, Any]) -> str:
     prunable, total = value["prunable_total"], value["all_total"]
-    return (
+    sentence = (
         f"{value['prunable_zeros']:,} of {prunable:,} prunable weights are zero "
         f"({value['prunable_zeros'] / prunable:.2%}), {value['all_zeros'] / total:.2%} of all {total:,} parameters"
     )
+    if value["zero_channels"]:
+        sentence += f"; {value['zero_channels']:,} of {value['channels']:,} output channels are all zero"
+    dense = value.get("left_dense")
+    return f"{sentence}; left dense by the pattern: {', '.join(dense)}" if dense else sentence
+
+
+def made_by(lineage: dict[str, Any]) -> list[str]:
+    """How the model came about: network, defences, pruning, and the guarantee that it carries if any."""
+    train, prune, spent = lineage["train"], lineage["prune"], lineage["differential_privacy"]
+    sentences = [f"network {train['model']}, defence while training: {train['train_defense']}"]
+    if prune:
+        sentences.append(
+            f"pruned by {prune['method']}, pattern {prune['pattern']}, budget {prune['budget']}, at most "
+            f"{prune['retrain_epochs']} epochs of retraining, defence: {prune['defense']}"
+        )
+    if spent:
+        sentences.append(
+            f"its weights are ({spent['epsilon']:g}, {spent['delta']:g})-differentially private (DP-SGD, noise "
+            f"{spent['noise_multiplier']:.3g}, gradients clipped to {spent['max_grad_norm']:g})"
+        )
+    return sentences
 
 
 def _bytes(count: int | None) -> str:

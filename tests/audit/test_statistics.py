@@ -107,10 +107,23 @@ def test_clopper_pearson_matches_scipy(trials: int, share: float, confidence: fl
 def test_tpr_threshold_keeps_the_fpr_and_is_the_smallest(members: list[float], nonmembers: list[float]) -> None:
     x, y = np.array(members), np.array(nonmembers)
     assert (y > threshold_at_fpr(y, 0.2)).mean() <= 0.2
-    assert s.tpr_at_fpr(x, y, fpr=0.2).value == pytest.approx(slow_tpr(x, y, 0.2))
     fpr, tpr, _ = roc_curve(np.repeat([1, 0], [len(x), len(y)]), np.concatenate([x, y]), drop_intermediate=False)
-    # The best point of the curve can lie between two non-member scores' thresholds, never below ours.
-    assert s.tpr_at_fpr(x, y, fpr=0.2).value == pytest.approx(tpr[fpr <= 0.2 + 1e-12].max())
+    affordable = np.floor(0.2 * len(y) + 1e-9) / len(y)
+    below = np.flatnonzero(fpr <= affordable + 1e-12)[-1]
+    share = 0.0
+    if below + 1 < len(fpr):  # a coin among those that tie: a straight line to the curve's next point
+        share = (affordable - fpr[below]) / (fpr[below + 1] - fpr[below])
+    expected = tpr[below] + share * (tpr[min(below + 1, len(tpr) - 1)] - tpr[below])
+    assert s.tpr_at_fpr(x, y, fpr=0.2).value == pytest.approx(expected)
+
+
+def test_a_file_that_gives_labels_only_does_not_hide_from_the_tpr() -> None:
+    members, nonmembers = np.repeat([1.0, 0.0], [180, 20]), np.repeat([1.0, 0.0], [100, 100])
+    got = s.tpr_at_fpr(members, nonmembers, fpr=0.01)
+    assert got.value == pytest.approx(0.9 * 0.01 / 0.5)  # "strictly above" would find no one
+    assert got.low < got.value < got.high
+    both = s.paired_tpr_difference(members, nonmembers, np.zeros(200), np.zeros(200))
+    assert both.value == pytest.approx(0.018 - 0.01)
 
 
 def test_rates_below_the_resolution_are_not_numbers() -> None:

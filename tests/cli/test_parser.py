@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from mobileprune import errors
+from mobileprune import defenses, errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli.parser import EXIT_CODES, POLICY, options_from, parser, verbs
@@ -16,8 +16,9 @@ from mobileprune.config import SECTIONS, Config, default_of, flag, from_dict, ne
 from mobileprune.data import DATASETS, PREFIXES
 from mobileprune.errors import UsageError
 from mobileprune.export import TARGETS
-from mobileprune.models import MODELS
-from mobileprune.pruning import METHODS
+from mobileprune.models import MODELS, build
+from mobileprune.pruning import METHODS, budgets, method
+from mobileprune.pruning.patterns import NAMED, sites
 
 FIELDS = [(section, item) for section, owner in SECTIONS.items() for item in fields(owner)]
 
@@ -74,13 +75,34 @@ def test_help_lists_what_the_registries_hold() -> None:
     """A list of allowed values that is written by hand goes stale; this one is held against the registries."""
     registries = {
         "--dataset": [*DATASETS, *(f"{prefix}:PATH" for prefix in PREFIXES)],
-        "--model": MODELS,
-        "--method": METHODS,
         "--target": TARGETS,
+        "--budget": budgets.SHARED,
+        "--pattern": NAMED,
     }
     for option, names in registries.items():
-        words = re.split(r"[\s,()]+", action("export", option).help)
-        assert [name for name in names if name not in words] == [], option
+        assert [name for name in names if name not in words_of(option)] == [], option
+
+
+def test_examples_in_help_are_what_the_registries_know() -> None:
+    """Where help names some of many, those must be there, and a wrong name must list them all."""
+    assert set(words_of("--method")[: words_of("--method").index("...")]) < set(METHODS)
+    with pytest.raises(UsageError) as refused:
+        method("?")
+    assert all(name in str(refused.value) for name in METHODS)
+    with pytest.raises(UsageError) as refused:
+        build("?", num_classes=2, input_shape=(1, 8, 8), seed=0)
+    assert all(name in str(refused.value) for name in MODELS)
+    for option in ("--defense", "--train-defense"):
+        examples = [word for word in words_of(option) if ":" in word]
+        assert examples, option
+        assert all(defenses.parse(example) for example in examples)
+    examples = [word for word in words_of("--pattern") if ":" in word]
+    assert len(examples) == 2
+    assert all(sites(example) for example in examples)
+
+
+def words_of(option: str) -> list[str]:
+    return re.split(r"[\s,()]+", action("export", option).help.partition(" (default")[0])
 
 
 def test_exit_codes_are_those_of_the_errors_and_of_the_verdict() -> None:
@@ -97,9 +119,9 @@ def test_only_what_is_given_becomes_an_option(verb) -> None:
 
 
 def test_flags_win_over_the_configuration_file(tmp_path) -> None:
-    (tmp_path / "c.toml").write_text("seed = 4\n[prune]\nsparsity = 0.5\nlam = 1.0\n")
-    argv = ["prune", "--config", str(tmp_path / "c.toml"), "--lambda", "2", "--sparsity", "0.7"]
-    assert options_from(parser().parse_args(argv)) == {"seed": 4, "sparsity": 0.7, "lam": 2.0}
+    (tmp_path / "c.toml").write_text('seed = 4\n[prune]\nsparsity = 0.5\ndefense = "ppb"\n')
+    argv = ["prune", "--config", str(tmp_path / "c.toml"), "--defense", "minmax:2", "--sparsity", "0.7"]
+    assert options_from(parser().parse_args(argv)) == {"seed": 4, "sparsity": 0.7, "defense": "minmax:2"}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +130,7 @@ def test_flags_win_over_the_configuration_file(tmp_path) -> None:
         {},
         {"dataset": 'npz:a "b" \\ c.npz', "data_dir": "d", "members": 30, "canaries": 0.0},
         {"bake_preprocessing": True, "bytecode_version": 7, "lr": 1e-05, "atol": 0.0, "seed": 9},
-        {"lam": 0.1, "keep_dense": "first-last", "scope": "global", "checkpoint": "ä/w.pt"},
+        {"defense": "minmax:0.1+ppb", "keep_dense": "first-last", "budget": "global", "checkpoint": "ä/w.pt"},
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.data import Images
-from mobileprune.data.splits import MIN_PAIRS, Splits, default_canaries, split
+from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _divided, default_canaries, split
 from mobileprune.errors import DataError
 
 PARTS = ("members", "held_out", "reference", "test")
@@ -89,6 +89,30 @@ def test_the_callers_images_and_global_rng_stay_untouched() -> None:
     split(images, seed=0, canaries=0.5)
     assert (images.labels == labels).all()
     assert (np.random.get_state()[1] == state).all()
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(MIN_PAIRS, 40), st.integers(2, 200), st.booleans(), st.integers(0, 99))
+def test_the_reference_set_is_never_larger_than_the_members(wanted, extra, drawn, seed):
+    """Else it would be the better training set of the two; what is over is tested on."""
+    images = distinct(2 * wanted + extra) if drawn else stated(wanted, wanted + extra)
+    splits = split(images, seed=seed, members=wanted, canaries=0)
+    assert len(splits.reference) == min(extra // 2, wanted)
+    assert len(splits.test) == extra - len(splits.reference)
+
+
+@pytest.mark.parametrize("rest", [2 * MOST_TEST - 2, 2 * MOST_TEST, 2 * MOST_TEST + 2, 2 * MOST_TEST + 401])
+@pytest.mark.parametrize("members", [20, 9_999, MOST_TEST, 10_100])
+def test_no_more_than_ten_thousand_are_tested_on(rest: int, members: int) -> None:
+    """A slow loop over what is neither member nor held out, in its random order."""
+    reference, test = [], []
+    for index in range(rest):
+        if len(reference) < members and index < rest // 2:
+            reference.append(index)
+        elif len(test) < 10_000:
+            test.append(index)
+    found = _divided(np.arange(rest), members)
+    assert [part.tolist() for part in found] == [reference, test]
 
 
 def test_duplicates_are_used_once() -> None:

@@ -104,8 +104,8 @@ def test_one_call_is_seven_ascent_steps_on_the_gain(reference: int) -> None:
 
 def test_every_classifier_step_is_preceded_by_seven_ascent_steps() -> None:
     model, members, _ = toy()
-    game = new_game()
-    fit(model, members, Recipe(epochs=2, batch_size=8), seed=0, hooks=[game])
+    game, images = new_game(), Examples(members.x[:, :, None, None], members.y)
+    fit(nn.Sequential(nn.Flatten(), model), images, Recipe(epochs=2, batch_size=8), seed=0, hooks=[game])
     assert int(game.state()["optimizer/0/step"]) == 2 * 3 * 7
 
 

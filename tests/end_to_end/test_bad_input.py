@@ -66,13 +66,19 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         ("export --sparsity 1", "--sparsity 1.0: must be in [0, 1)"),
         ("export --sparsity nan", "--sparsity nan: must be in [0, 1)"),
         ("export --sparsity abc", "--sparsity: invalid float value: 'abc'"),
-        ("export --sparsity 2 --epochs 0 --lambda -1", "--epochs 0: must be at least 1; --sparsity 2.0: must be in"),
+        (
+            "export --sparsity 2 --epochs 0 --lr -1",
+            "--epochs 0: must be at least 1; --lr -1.0: must be in [1e-08, 10]; --sparsity 2.0: must be in [0, 1)",
+        ),
         ("export --num-threads 0", "--num-threads 0: must be at least 1"),
         ("export --max-auc 2 --alpha nan", "max_auc must lie in 0.5..1, got 2.0; alpha must lie between 0 and 0.5"),
-        ("export --scope layr", "choose from 'layer', 'global'"),
+        ("export --norm layer", "choose from 'batch', 'group'"),
         ("exprot", "did you mean 'export'?"),
         ("export --sparsty 0.9", "did you mean '--sparsity'?"),
-        ("export --method mai", "unknown pruning method 'mai': did you mean 'mia'? choose from magnitude, mia"),
+        (
+            "export --method mai",
+            "unknown pruning method 'mai': did you mean 'mia'? choose from admm, gradual, magnitude, mia, ",
+        ),
         ("export --model lenet", "unknown model 'lenet': did you mean 'lenet5'?"),
         ("export --dataset digit", "unknown data set 'digit': did you mean 'digits'?"),
         ("export --target onx", "unknown target 'onx': did you mean 'onnx'? choose from onnx, torchscript-lite"),
@@ -106,7 +112,9 @@ def test_what_is_not_there_is_exit_1(refused, line, words) -> None:
     assert words in refused(*line.split(), code=1)
 
 
-@pytest.mark.parametrize("toml", ["seed = ", "[prun]\nsparsity = 0.5", "[prune]\nsparsty = 0.5", "[prune]\nlam = 'x'"])
+@pytest.mark.parametrize(
+    "toml", ["seed = ", "[prun]\nsparsity = 0.5", "[prune]\nsparsty = 0.5", "[prune]\nprune_epochs = 'x'"]
+)
 def test_a_bad_configuration_file_is_exit_2(refused, here, toml) -> None:
     (here / "c.toml").write_text(toml)
     refused("export", "--config", "c.toml", code=2)

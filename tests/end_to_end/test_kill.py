@@ -23,8 +23,19 @@ COMMAND = [sys.executable, "-m", "mobileprune.cli.main"]
 DATA = ("--members", "60", "--seed", "1")
 STAGES = {
     "training": ("train", *DATA, "--epochs", "100"),
-    "ADMM": ("prune", *DATA, "--epochs", "1", "--admm-epochs", "6", "--lambda", "0.1", "--retrain-epochs", "1"),
-    "retraining": ("prune", *DATA, "--epochs", "1", "--admm-epochs", "1", "--retrain-epochs", "100"),
+    "ADMM": (
+        "prune",
+        *DATA,
+        "--epochs",
+        "1",
+        "--prune-epochs",
+        "6",
+        "--defense",
+        "minmax:0.1",
+        "--retrain-epochs",
+        "1",
+    ),
+    "retraining": ("prune", *DATA, "--epochs", "1", "--prune-epochs", "1", "--retrain-epochs", "100"),
 }
 
 

@@ -136,10 +136,10 @@ def test_export_prunes_a_dense_model_when_a_sparsity_is_given(command, tmp_path,
     assert (found["whole"]["sparsity"]["prunable_zeros"], found["whole"]["lineage"]["prune"]) == (0, None)
 
 
-def test_lambda_plays_the_game_and_keeps_the_budget(command, tmp_path, tiny) -> None:
+def test_a_defence_changes_the_weights_and_keeps_the_budget(command, tmp_path, tiny) -> None:
     found = [
-        read(command("prune", "-o", tmp_path / lam, *tiny, "--lambda", lam, "--json", "-").out, "prune")
-        for lam in ("0", "0.5")
+        read(command("prune", "-o", tmp_path / defense[:4], *tiny, "--defense", defense, "--json", "-").out, "prune")
+        for defense in ("none", "minmax:0.5")
     ]
     assert found[0]["weights_sha256"] != found[1]["weights_sha256"]
     for value in found:
@@ -148,12 +148,14 @@ def test_lambda_plays_the_game_and_keeps_the_budget(command, tmp_path, tiny) -> 
 
 def test_config_flag_and_dry_run(command, store, tmp_path) -> None:
     """Flags win over ``--config``; ``--save-config`` writes what was used; a dry run makes nothing."""
-    (tmp_path / "in.toml").write_text('seed = 3\n[prune]\nlam = 0.5\nsparsity = 0.8\n[export]\ntarget = "onnx"\n')
+    (tmp_path / "in.toml").write_text(
+        'seed = 3\n[prune]\ndefense = "minmax:0.5"\nsparsity = 0.8\n[export]\ntarget = "onnx"\n'
+    )
     steps = sorted(store.rglob("step.json"))
     argv = ["export", "-o", tmp_path / "out", "--config", tmp_path / "in.toml", "--sparsity", 0.7, "--dry-run"]
     done = command(*argv, "--save-config", tmp_path / "saved.toml", "--json", "-")
     config = read(done.out, "config")["config"]
-    assert (config["seed"], config["prune"]["lam"], config["prune"]["sparsity"]) == (3, 0.5, 0.7)
+    assert (config["seed"], config["prune"]["defense"], config["prune"]["sparsity"]) == (3, "minmax:0.5", 0.7)
     again = command("export", "--config", tmp_path / "saved.toml", "--dry-run", "--json", "-")
     assert read(again.out, "config")["config"] == config
     assert command(*argv).out == (tmp_path / "saved.toml").read_text()

@@ -17,6 +17,7 @@ SOURCE = np.array([[1.0, 2.0, 3.0], [4.0, 0.0, -1.0]])
 def test_equal_outputs_are_reported_as_such() -> None:
     assert parity(SOURCE.copy(), SOURCE, atol=0.0) == {
         "inputs": 2,
+        "unstable": 0,
         "max_difference": 0.0,
         "mean_difference": 0.0,
         "top1_agreement": 1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mobileprune.config import TrainConfig
 from mobileprune.errors import CheckpointError
 from mobileprune.models import build
 from mobileprune.models.checkpoint import load_into, read_weights
@@ -140,7 +142,7 @@ def folder(tmp_path: Path) -> Path:
         held_out_unseen=True,
         config={
             "data": {"dataset": "digits", "members": None, "canaries": 0.1},
-            "train": {"model": "lenet5", "checkpoint": None, "epochs": 1, "lr": 1e-3, "batch_size": 64},
+            "train": asdict(TrainConfig(epochs=1)),
             "seed": 0,
         },
         sparsity=count_zeros(model, list(prunable(model))),
@@ -153,6 +155,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_model_folder_holds_its_two_files(folder: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == [RECORD, WEIGHTS]
+
+
+def test_a_narrow_model_with_group_norm_comes_back(folder: Path, tmp_path: Path) -> None:
+    made = TrainConfig(model="mobilenetv2", width_mult=0.25, norm="group")
+    model = build("mobilenetv2", num_classes=3, input_shape=(1, 28, 28), seed=7, width_mult=0.25, norm="group")
+    info = replace(ModelFolder.load(folder).info, model="mobilenetv2", input_shape=(1, 28, 28))
+    ModelFolder.write(tmp_path, replace(info, config={**info.config, "train": asdict(made)}), model.state_dict())
+    restored = ModelFolder.load(tmp_path).restore()
+    assert equal(restored.state_dict(), model.state_dict())
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(restored(x), model(x))
 
 
 def test_altered_or_missing_weights_are_refused(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mobileprune.config import NORMS
 from mobileprune.errors import UsageError
-from mobileprune.models import MODELS, build
+from mobileprune.files import sha256
+from mobileprune.models import MODELS, build, code_digest
 
 SHAPE = (1, 28, 28)
 
@@ -45,6 +49,13 @@ USER_CODE = """
     def needs_more(width):
         return nn.Linear(1, width)
 
+    def lazy():
+        return nn.Sequential(nn.LazyConv2d(4, 1), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(5))
+
+    def scaled(num_classes, width_mult):
+        width = int(4 * width_mult)
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, width), nn.Linear(width, num_classes))
+
     class Net(nn.Linear):
         def __init__(self, num_classes):
             super().__init__(6, num_classes)
@@ -71,6 +82,10 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
 def test_lenet5_is_the_literatures() -> None:
     assert parameters(build("lenet5", num_classes=10, input_shape=SHAPE, seed=0)) == 61_706
     assert parameters(build("lenet5", num_classes=10, input_shape=(1, 32, 32), seed=0)) == 61_706
@@ -89,7 +104,7 @@ def test_lenet5_refuses_smaller_images(size: tuple[int, int]) -> None:
         build("lenet5", num_classes=10, input_shape=(1, *size), seed=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "torchvision:squeezenet1_1", "torchvision:shufflenet_v2_x0_5"])
 def test_the_seed_alone_decides_the_weights(name: str) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -97,8 +112,10 @@ def test_the_seed_alone_decides_the_weights(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), state), "the caller's generator is untouched"
     torch.manual_seed(2)
     again, other = (build(name, num_classes=4, input_shape=SHAPE, seed=seed) for seed in (5, 6))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    assert equal(first, again)
+    drawn = [(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True) if a.dim() > 1]
+    assert drawn
+    assert not any(torch.equal(a, b) for a, b in drawn)
     assert not any(module.training for module in first.modules())
 
 
@@ -111,11 +128,61 @@ def test_user_functions_are_found_in_the_current_folder(user_module: Path, funct
     assert not model.training
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_lazy_layers_are_drawn_from_the_seed_too_and_can_be_trained(user_module: Path, norm: str) -> None:
+    state = torch.get_rng_state()
+    first, again = (
+        build("own_pkg.nets:lazy", num_classes=5, input_shape=(1, 2, 3), seed=3, norm=norm) for _ in range(2)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert equal(first, again)
+    first(torch.ones(2, 1, 2, 3)).sum().backward()
+
+
+def test_a_user_function_gets_the_width_multiplier_if_it_takes_it(user_module: Path) -> None:
+    for width_mult, features in ((1.0, 4), (0.5, 2)):
+        model = build("own_pkg.nets:scaled", num_classes=5, input_shape=(1, 2, 3), seed=0, width_mult=width_mult)
+        assert model[1].out_features == features
+
+
+@pytest.mark.parametrize(
+    "name", ["lenet5", "resnet8", "resnet18", "vgg16_bn", "torchvision:resnet18", "own_pkg.nets:both"]
+)
+def test_a_width_multiplier_that_would_have_no_effect_is_refused(user_module: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"--width-mult 0.5: {name} has no width multiplier; leave it out"):
+        build(name, num_classes=5, input_shape=SHAPE, seed=0, width_mult=0.5)
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown norm 'grup': did you mean 'group'"):
+        build("lenet5", num_classes=5, input_shape=SHAPE, seed=0, norm="grup")
+
+
+def test_a_users_code_is_known_by_its_file_and_a_packages_by_its_version(user_module: Path) -> None:
+    file = user_module / "own_pkg" / "nets.py"
+    assert code_digest("own_pkg.nets:both") == sha256(file)
+    assert code_digest("lenet5") is code_digest("resnet20") is None
+    torchvisions = ["mobilenetv2", "resnet18", "vgg16_bn", "torchvision:alexnet"]
+    assert {code_digest(name) for name in torchvisions} == {f"torchvision {version('torchvision')}"}
+
+
+@pytest.mark.slow
+def test_a_user_function_may_import_torchvision_where_its_operators_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def net(num_classes):\n"
+        "    import torchvision\n"
+        "    return torchvision.models.squeezenet1_1(num_classes=num_classes)\n"
+    )
+    code = "from mobileprune.models import build; build('own:net', num_classes=3, input_shape=(3, 32, 32), seed=0)"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
 @pytest.mark.parametrize(
     ("name", "match"),
     [
         ("lenet", "did you mean 'lenet5'"),
-        ("resnet", r"choose from lenet5, package\.module:function"),
+        ("resnet", r"did you mean 'resnet8'\? choose from lenet5, .*, package\.module:function, .*, torchvision:NAME"),
+        ("own_pkg", r"unknown model 'own_pkg': choose from"),
         ("own_pkg.nets:absent", r"cannot import .*absent.*; write package\.module:function"),
         ("own_pkg.absent:f", "cannot import .*absent"),
         ("absent_pkg:f", "cannot import .*absent_pkg"),
@@ -125,7 +192,7 @@ def test_user_functions_are_found_in_the_current_folder(user_module: Path, funct
         (".nets:both", "cannot import"),
         ("own_pkg.nets:CONSTANT", "CONSTANT is not a function"),
         ("own_pkg.nets:not_a_module", r"returned str; it must return a torch\.nn\.Module"),
-        ("own_pkg.nets:needs_more", "width"),
+        ("own_pkg.nets:needs_more", "'width'; it may take num_classes, input_shape, width_mult, nothing else"),
         ("own_pkg.nets:seven_outputs", r"gives \(2, 7\) for 2 images, not \(2, 5\)"),
         ("own_pkg.nets:no_tensor", "cannot take images"),
         ("builtins:dict", r"torch\.nn\.Module|signature"),

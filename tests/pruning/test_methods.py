@@ -1,194 +1,199 @@
-"""Both methods through ``prune``, and ADMM's updates, penalty and pull against the formulas in numpy."""
+"""Every method with every pattern through ``prune``: exact, reproducible, defended, and resumed where it was killed."""
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from support.pruning import PATTERNS, examples, network, pruned, same, space, task, units, violations
 from torch import Tensor, nn
 
-from mobileprune.data import load
 from mobileprune.errors import UsageError
-from mobileprune.models.lenet5 import lenet5
-from mobileprune.pruning import METHODS, PruneRecipe, PruneTask, method, prune
-from mobileprune.pruning.masks import count_zeros, kept_total, project, prunable
-from mobileprune.pruning.mia import EPOCHS_PER_UPDATE, RHO_FIRST, RHO_LAST, Admm
+from mobileprune.pruning import DATA_FREE, METHODS, SEARCHING, method, prune
+from mobileprune.pruning.budgets import SHARED
+from mobileprune.pruning.masks import count_zeros, prunable
 from mobileprune.resume import Checkpoint
-from mobileprune.training import Examples, Progress, Recipe, fit
+from mobileprune.training import Hook, Progress, Recipe
+
+NAMES = sorted({function: name for name, function in METHODS.items()}.values())
+"""Each method once: "mia" is "admm"."""
+STAGES = {"admm": "ADMM", "gradual": "gradual pruning"}
+SHORT = {"search": Recipe(1, decay=False), "retrain": Recipe(1)}
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 3)
-    )
+def options(pattern: str) -> dict[str, Any]:
+    """A sparsity that the pattern can have on the tiny network."""
+    return {"pattern": pattern, "sparsity": 0.3 if pattern in ("filter", "channel") else 0.8}
 
 
-def examples(seed: int, count: int = 40) -> Examples:
-    rng = torch.Generator().manual_seed(seed)
-    return Examples(torch.randn(count, 1, 4, 4, generator=rng), torch.randint(0, 3, (count,), generator=rng))
-
-
-def task(model: nn.Module, *, reference: int = 2, seed: int = 0, **options: object) -> PruneTask:
-    places = {key: options.pop(key) for key in ("progress", "checkpoint") if key in options}
-    recipe = PruneRecipe(**{"sparsity": 0.8, "admm": Recipe(3), "retrain": Recipe(2), **options})  # type: ignore[arg-type]
-    return PruneTask(model, examples(1), examples(reference), 3, recipe, seed, **places)  # type: ignore[arg-type]
-
-
-def pruned(name: str = "mia", **options: object) -> dict[str, Tensor]:
-    model = network()
-    prune(task(model, **options), METHODS[name])  # type: ignore[arg-type]
-    return model.state_dict()
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize(("sparsity", "keep_dense"), [(0.0, "none"), (0.77, "none"), (0.77, "last"), (0.999, "none")])
-def test_sparsity_is_exact_after_retraining(name: str, scope: str, sparsity: float, keep_dense: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pattern", [*PATTERNS, "channel"])
+def test_every_method_keeps_to_every_pattern_and_to_its_seed(name: str, pattern: str) -> None:
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    one = task(model, sparsity=sparsity, scope=scope, keep_dense=keep_dense)
+    one = task(model, **SHORT, **options(pattern))
     masks = prune(one, METHODS[name])
+    assert violations(pattern, masks) == []
+    for key, mask in masks.items():
+        weight = model.get_parameter(key)
+        assert not weight[~mask].any(), "zeros are exact after retraining"
+        assert weight[mask].all()
+    dropped = sum(int((~masks[key]).sum()) for key in one.space.layers if key in masks)
+    counted = count_zeros(model, list(one.space.layers))
+    assert counted["prunable_zeros"] == dropped
+    if pattern not in ("filter", "channel"):
+        every = {key: units(pattern, tuple(mask.shape)) for key, mask in masks.items()}
+        kept = sum(all(masks[key].flatten()[unit]) for key, parts in every.items() for unit in parts)
+        total = sum(map(len, every.values()))
+        assert kept == total - round(0.8 * total)
+    else:
+        assert dropped >= 0.3 * counted["prunable_total"]
+    assert not torch.equal(before["8.bias"], model.state_dict()["8.bias"]), "it was retrained"
+    assert not model.training
+    assert same(pruned(name, **SHORT, **options(pattern)), model.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("budget", SHARED)
+@pytest.mark.parametrize(("sparsity", "keep_dense"), [(0.0, "none"), (0.77, "none"), (0.77, "last"), (0.999, "none")])
+def test_sparsity_is_exact_after_retraining(name: str, budget: str, sparsity: float, keep_dense: str) -> None:
+    model = network()
+    masks = prune(task(model, sparsity=sparsity, budget=budget, keep_dense=keep_dense, **SHORT), METHODS[name])
     weights = prunable(model, keep_dense)
     counted = count_zeros(model, list(masks))
     assert list(masks) == list(weights)
-    assert counted["prunable_total"] - counted["prunable_zeros"] == kept_total(weights, sparsity)
-    assert all(not weights[key][~mask].any() and weights[key][mask].all() for key, mask in masks.items())
-    assert not torch.equal(before["5.bias"], model.state_dict()["5.bias"]), "it was retrained"
-    assert not model.training
+    assert counted["prunable_zeros"] == round(sparsity * counted["prunable_total"])
 
 
-def test_magnitude_keeps_the_largest_weights_of_the_model_it_is_given() -> None:
-    expected = project(prunable(network()), 0.8, "global")
-    assert same(prune(task(network(), scope="global"), METHODS["magnitude"]), expected)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_one_seed_gives_one_result(name: str) -> None:
-    assert same(pruned(name, lam=1.0), pruned(name, lam=1.0))
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_is_another_result(name: str) -> None:
     assert not same(pruned(name), pruned(name, seed=1))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_reference_set_matters_only_when_lambda_is_positive(name: str) -> None:
-    assert same(pruned(name, reference=2), pruned(name, reference=3))
-    assert not same(pruned(name, reference=2, lam=5.0), pruned(name, reference=3, lam=5.0))
+@pytest.mark.parametrize("name", NAMES)
+def test_without_retraining_the_weights_are_those_that_the_masks_leave(name: str) -> None:
+    model = network()
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    masks = prune(task(model, retrain=Recipe(0)), METHODS[name])
+    after = model.state_dict()
+    assert all(not after[key][~mask].any() for key, mask in masks.items())
+    if name not in SEARCHING:
+        cut = {key: value * masks[key] if key in masks else value for key, value in start.items()}
+        assert same(cut, after), "nothing else has changed, running statistics included"
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.5])
-def test_the_game_is_played_in_both_stages_or_in_none(tmp_path: Path, lam: float) -> None:
-    pruned(lam=lam, checkpoint=lambda stage: Checkpoint(tmp_path / stage, every_secs=0))
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_set_matters_only_to_those_that_look_at_it(name: str) -> None:
+    """``taylor-reference`` does; a min-max game does in every method that trains."""
+    looks = name == "taylor-reference"
+    assert same(pruned(name, reference=2, **SHORT), pruned(name, reference=3, **SHORT)) is not looks
+    game = SHORT | {"defense": "minmax:5"}
+    assert not same(pruned(name, reference=2, **game), pruned(name, reference=3, **game))
+
+
+@pytest.mark.parametrize("name", DATA_FREE)
+def test_what_is_said_to_look_at_no_data_does_not(name: str) -> None:
+    """On this the promise of differential privacy rests."""
+    nothing = replace(examples(1), x=torch.full((40, 1, 4, 4), torch.nan), y=torch.full((40,), -1))
+    one = replace(task(network(), retrain=Recipe(0)), members=nothing, reference=nothing)
+    masks = prune(one, METHODS[name])
+    assert same(masks, prune(task(network(), retrain=Recipe(0)), METHODS[name]))
+    assert all(value.isfinite().all() for value in one.model.state_dict().values())
+
+
+@pytest.mark.parametrize("defense", ["none", "minmax:0.5"])
+def test_the_game_is_played_in_both_stages_or_in_none(tmp_path: Path, defense: str) -> None:
+    pruned("mia", defense=defense, checkpoint=lambda stage: Checkpoint(tmp_path / stage, every_secs=0))
     played = {p.name: any("/h/" in key for key in safetensors.torch.load_file(p)) for p in tmp_path.iterdir()}
-    assert played == {"ADMM": lam > 0, "retraining": lam > 0}
+    assert played == dict.fromkeys(("ADMM", "retraining"), defense != "none")
 
 
-@pytest.mark.parametrize("stop", [("ADMM", 1), ("retraining", 1)])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, stop: tuple[str, int]) -> None:
-    def kill(what: str, done: int, total: int) -> None:
-        if (what, done) == stop:
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_searching_methods_have_a_stage_of_their_own(name: str) -> None:
+    heard = []
+    pruned(name, progress=lambda what, done, total: heard.append(what))
+    assert sorted(set(heard)) == sorted({STAGES[name], "retraining"} if name in SEARCHING else {"retraining"})
+
+
+DEFENSES = ["none", "minmax:0.5", "relaxloss:1.2", "early-stopping:2", "early-stopping:1+ppb:2", "distill+ppb"]
+STOPS = [
+    *((name, defense, stage, 1) for name, stage in STAGES.items() for defense in ("none", "minmax:0.5")),
+    ("gradual", "relaxloss:1.2", "gradual pruning", 3),
+    ("admm", "relaxloss:1.2", "ADMM", 3),
+    ("gradual", "distill+ppb", "gradual pruning", 2),
+    *(("magnitude", defense, "retraining", done) for defense in DEFENSES for done in (1, 2)),
+    ("taylor", "label-smoothing+confidence-penalty", "retraining", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "defense", "stage", "done"), STOPS)
+def test_a_killed_run_resumes_to_the_same_weights(
+    tmp_path: Path, name: str, defense: str, stage: str, done: int
+) -> None:
+    def kill(what: str, epoch: int, total: int) -> None:
+        if (what, epoch) == (stage, done):
             raise KeyboardInterrupt
 
     def run(progress: Progress | None = None) -> dict[str, Tensor]:
-        return pruned(lam=0.5, progress=progress, checkpoint=lambda stage: Checkpoint(tmp_path / stage, every_secs=0))
+        search, retrain = (1, done + 2) if stage == "retraining" else (done + 2, 1)
+        recipes = {"search": Recipe(search, 0.02, 20, decay=False), "retrain": Recipe(retrain, 0.05, 20)}
+        place = {"checkpoint": lambda what: Checkpoint(tmp_path / what, every_secs=0)}
+        torch.manual_seed(len(list(tmp_path.iterdir())))  # what the process drew before must not matter
+        return pruned(name, defense=defense, progress=progress, **recipes, **place)
 
     with pytest.raises(KeyboardInterrupt):
         run(kill)
-    assert same(run(), pruned(lam=0.5))
+    resumed = run()
+    assert same(resumed, run()), "a finished run answers at once"
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert same(resumed, run())
+
+
+class Kill(Hook):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["admm", "gradual"])
+def test_killed_after_an_epoch_but_before_it_is_saved(tmp_path: Path, name: str) -> None:
+    """The epoch is done again, from what the one before it left."""
+    from mobileprune.pruning.admm import Admm
+    from mobileprune.pruning.magnitude import CubicSchedule
+
+    def run(*extra: Hook) -> dict[str, Tensor]:
+        model = network()
+        one = task(model, search=Recipe(5, 0.02, 16, decay=False), checkpoint=lambda what: place)
+        hook = (Admm if name == "admm" else CubicSchedule)(one)
+        one.fit("stage", one.recipe.search, [hook, *extra])
+        return model.state_dict() | hook.masks
+
+    place = Checkpoint(tmp_path / "c", every_secs=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(Kill(3))
+    resumed = run()
+    (tmp_path / "c").unlink()
+    assert same(resumed, run())
 
 
 def test_unknown_methods_are_refused_with_the_choices() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'magnitude'\? choose from magnitude, mia"):
+    with pytest.raises(UsageError, match=r"did you mean 'magnitude'\? choose from admm, gradual, magnitude, mia"):
         method("magnitud")
 
 
-def largest(array: np.ndarray, count: int) -> np.ndarray:
-    mask = np.zeros(array.size, bool)
-    mask[np.argsort(-np.abs(array).ravel(), kind="stable")[:count]] = True
-    return mask.reshape(array.shape)
-
-
-def admm_on(weights: np.ndarray) -> tuple[Admm, nn.Linear]:
-    model = nn.Linear(weights.shape[1], weights.shape[0])
-    model.weight.data = torch.tensor(weights)
-    return Admm(model, PruneRecipe(sparsity=0.75)), model
-
-
-def test_updates_follow_the_formula() -> None:
-    """Z = proj(W + U), U += W - Z; rho U is the multiplier, so U shrinks as rho grows (Boyd et al. 2011, 3.4.1)."""
-    rng = np.random.default_rng(0)
-    w = rng.normal(size=(4, 6)).astype(np.float32)
-    admm, model = admm_on(w)
-    u, z, rho = np.zeros_like(w), w * largest(w, 6), RHO_FIRST
-    growth = (RHO_LAST / RHO_FIRST) ** (EPOCHS_PER_UPDATE / PruneRecipe(sparsity=0.75).admm.epochs)
-    for epoch in range(4 * EPOCHS_PER_UPDATE):
-        np.testing.assert_allclose(admm.z["weight"], z, rtol=1e-6)
-        np.testing.assert_allclose(admm.u["weight"], u, rtol=1e-5, atol=1e-7)
-        assert admm.rho == pytest.approx(rho, rel=1e-12)
-        w = w + rng.normal(0, 0.3, w.shape).astype(np.float32)
-        model.weight.data = torch.tensor(w)
-        admm.after_epoch(model, epoch)
-        if (epoch + 1) % EPOCHS_PER_UPDATE == 0:
-            z = (w + u) * largest(w + u, 6)
-            u = (u + w - z) / growth
-            rho *= growth
-            np.testing.assert_array_equal(admm.masks["weight"], z != 0)
-
-
-def test_penalty_and_its_gradient_follow_the_formula() -> None:
-    rng = np.random.default_rng(1)
-    w, z, u = (rng.normal(size=(4, 6)).astype(np.float32) for _ in range(3))
-    admm, model = admm_on(w)
-    admm.rho, admm.z, admm.u = 0.7, {"weight": torch.tensor(z)}, {"weight": torch.tensor(u)}
-    value = admm.penalty(model, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
-    value.backward()
-    gap = w.astype(np.float64) - z + u
-    assert value.item() == pytest.approx(0.35 * (gap**2).sum(), rel=1e-6)
-    np.testing.assert_allclose(model.weight.grad, 0.7 * gap, rtol=1e-5, atol=1e-6)
-    assert model.bias.grad is None
-
-
-def test_admm_state_is_restored_exactly() -> None:
-    w = np.random.default_rng(2).normal(size=(4, 6)).astype(np.float32)
-    one, model = admm_on(w)
-    one.after_epoch(model, EPOCHS_PER_UPDATE - 1)
-    saved = {key: value.clone() for key, value in one.state().items()}
-    two, _ = admm_on(w[::-1].copy())
-    two.restore(saved)
-    assert one.rho == two.rho
-    for admm in (one, two):
-        admm.after_epoch(model, 2 * EPOCHS_PER_UPDATE - 1)
-    assert same(one.state(), two.state())
-
-
-def test_admm_pulls_the_weights_to_the_budget() -> None:
-    """||W - Z|| falls on real data with the default recipe, and stays where it is without ADMM."""
-    torch.manual_seed(0)
-    members, recipe = digits(400), PruneRecipe(sparsity=0.9)
-    dense = fit(lenet5(input_shape=(1, 28, 28)), members, Recipe(10, lr=2e-3), seed=0)
-    free, model = copy.deepcopy(dense), copy.deepcopy(dense)
-    admm = Admm(model, recipe)
-    before = distance(prunable(dense), admm.z)
-    fit(model, members, recipe.admm, seed=0, hooks=[admm])
-    fit(free, members, recipe.admm, seed=0)
-    assert distance(prunable(model), admm.z) < 0.25 * before
-    assert distance(prunable(free), Admm(free, recipe).z) > 0.9 * before
-
-
-def digits(count: int) -> Examples:
-    images = load("digits")
-    x = torch.tensor(images.pixels[:count], dtype=torch.float32)
-    return Examples((x - x.mean()) / x.std(), torch.tensor(images.labels[:count]))
-
-
-def distance(weights: dict[str, Tensor], z: dict[str, Tensor]) -> float:
-    """||W - Z|| / ||W|| over all prunable weights."""
-    w = torch.cat([w.detach().flatten() for w in weights.values()])
-    return float((w - torch.cat([z[name].flatten() for name in weights])).norm() / w.norm())
+def test_every_method_projects_onto_the_space_it_is_given() -> None:
+    """A budget by hand: one layer untouched, one nearly emptied."""
+    for name in METHODS:
+        one = task(network(), **SHORT)
+        globs = {"0.weight": 0.0, "3.weight": 0.99}
+        one = replace(one, space=replace(space(network(), sparsity=0.5), budget="b.toml", globs=globs))
+        kept = {key: int(mask.sum()) for key, mask in prune(one, METHODS[name]).items()}
+        assert kept == {"0.weight": 36, "3.weight": 2, "8.weight": 144}, name

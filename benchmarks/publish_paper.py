@@ -1,0 +1,172 @@
+"""The newest result of ``paper.py`` as tables and a figure: results/paper-NAME.md and .svg.
+
+python benchmarks/publish_paper.py NAME
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import jinja2
+from publish import cell
+from record import RESULTS
+
+SIZE, GAP, LEFT, TOP = 230, 52, 62, 84
+COLOURS = (
+    ("grey", "#57606a", "#9da7b1"),
+    ("orange", "#bc4c00", "#ffa657"),
+    ("blue", "#0a6ebd", "#79c0ff"),
+    ("purple", "#8250df", "#d2a8ff"),
+    ("green", "#1a7f37", "#56d364"),
+)
+LINES = {
+    "magnitude": "orange",
+    "MIA-Pruning": "blue",
+    "MIA-Pruning & Min-Max": "purple",
+    "MIA-Pruning & cross-fitting": "green",
+}
+METRICS = {
+    "test_accuracy": "test accuracy",
+    "attack_accuracy": "attack accuracy",
+    "auc": "AUC",
+    "tpr_at_1pct_fpr": "TPR at 1 % FPR",
+    "canary_auc": "canary AUC",
+}
+
+
+def scale(value: float, low: float, high: float, *, flip: bool = False) -> float:
+    share = (value - low) / (high - low)
+    return round(SIZE * (1 - share if flip else share), 1)
+
+
+def panel(index: int, name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    accuracies = [s["test_accuracy"]["mean"] for s in summary.values()]
+    low, high = int(min(accuracies) * 20) / 20, (int(max(accuracies) * 20) + 1) / 20
+
+    def mark(case: str, colour: str, radius: float) -> dict[str, Any]:
+        accuracy, auc = (summary[case][m]["mean"] for m in ("test_accuracy", "auc"))
+        place = {"x": scale(accuracy, low, high), "y": scale(auc, 0.5, 1.0, flip=True)}
+        return {**place, "colour": colour, "r": radius, "title": f"{case}: accuracy {accuracy:.3f}, AUC {auc:.3f}"}
+
+    marks, lines = [mark(case, "grey", 5) for case in summary if "," not in case], []
+    for method, colour in LINES.items():
+        found = [mark(case, colour, 4) for case in summary if case.rpartition(", ")[0] == method]
+        marks += found
+        lines.append({"colour": colour, "path": "M" + "L".join(f"{m['x']} {m['y']}" for m in found)})
+    ticks = [low + (high - low) * k / 4 for k in range(5)]
+    return {
+        "x": LEFT + index * (SIZE + GAP),
+        "name": name,
+        "marks": marks,
+        "lines": lines,
+        "x_ticks": [(scale(t, low, high), f"{t:.2f}") for t in ticks],
+        "y_ticks": [(scale(t / 10, 0.5, 1.0, flip=True), f"{t / 10:.1f}") for t in range(5, 11)],
+    }
+
+
+def drawing(value: dict[str, Any]) -> str:
+    panels = [panel(i, name, found["summary"]) for i, (name, found) in enumerate(value["models"].items())]
+    names = [("dense, with and without defences", "grey"), *LINES.items()]
+    width = LEFT + len(panels) * (SIZE + GAP)
+    key = [
+        {"name": name, "colour": colour, "x": 20 + 200 * (i % 4), "y": TOP + SIZE + 52 + 20 * (i // 4), "r": 4}
+        for i, (name, colour) in enumerate(names)
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string((RESULTS.parent / "paper.svg.j2").read_text()).render(
+        title="Accuracy and leakage of the exported file: right and low is good",
+        subtitle=f"{value['attack']} attack through ONNX Runtime (AUC 0.5: guessing); means over {value['seeds']} "
+        "seeds; lines join sparsities 0.7, 0.9 and 0.95",
+        panels=panels,
+        colours=COLOURS,
+        key=key,
+        size=SIZE,
+        top=TOP,
+        width=width,
+        height=TOP + SIZE + 92,
+    )
+
+
+def cases(summary: dict[str, Any]) -> str:
+    lines = [
+        f"| exported file | {' | '.join(METRICS.values())} | compression |",
+        "|" + "---|" * (len(METRICS) + 2),
+    ]
+    for name, found in summary.items():
+        cells = [cell(found[metric]) for metric in METRICS]
+        lines.append(f"| {name} | {' | '.join(cells)} | {found['compression']['mean']:.1f}x |")
+    return "\n".join(lines) + "\n"
+
+
+def short(value: dict[str, Any], sparsity: float = 0.9) -> str:
+    """One line a method at one sparsity, one column a network: test accuracy / AUC / canary AUC."""
+    names = list(value["models"])
+    lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for case in dict.fromkeys(case for found in value["models"].values() for case in found["summary"]):
+        name, _, at = case.rpartition(", ")
+        if name and float(at) != sparsity:
+            continue
+        cells = []
+        for found in value["models"].values():
+            one = found["summary"].get(case)
+            means = [f"{one[m]['mean']:.3f}" for m in ("test_accuracy", "auc", "canary_auc")] if one else ["-"]
+            cells.append(" / ".join(means))
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def claims(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| ordering | a - b | attack accuracy | canary AUC | test accuracy | outcome |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [cell(row["difference"][m], "+") for m in ("attack_accuracy", "canary_auc", "test_accuracy")]
+        lines.append(f"| {row['claim']} | {row['a']} - {row['b']} | {' | '.join(cells)} | **{row['outcome']}** |")
+    return "\n".join(lines) + "\n"
+
+
+def matched(value: dict[str, Any]) -> str:
+    lines = [
+        "| method | sparsest that is accurate enough | test accuracy | attack accuracy | AUC | canary AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in value["chosen"].items():
+        if row is None:
+            lines.append(f"| {name} | none | - | - | - | - |")
+            continue
+        cells = [f"{row[m]:.3f}" for m in ("test_accuracy", "attack_accuracy", "auc", "canary_auc")]
+        lines.append(f"| {name} | {row['sparsity']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(value: dict[str, Any]) -> str:
+    parts = [
+        f"# {value['common']['dataset']}: {value['seeds']} seeds, {value['attack']} attack on the exported file",
+        "Means over seeds with Student's 95 % interval; differences are of pairs (same seed, same dense model), and an "
+        "ordering held if that of attack accuracy is surely below 0. *Matched*: the sparsest model of each method that "
+        "is at most 2 points less accurate than the baseline.",
+    ]
+    for name, found in value["models"].items():
+        network = ", ".join(f"{k} {v}" for k, v in value["networks"][name].items() if k != "model")
+        parts += [f"## {name} ({network})", cases(found["summary"]).strip()]
+        parts += ["### Orderings", claims(found["claims"]).strip()]
+        parts += [
+            f"### Matched: accuracy at least {found['matched']['least_accuracy']:.3f}",
+            matched(found["matched"]).strip(),
+        ]
+    machine = ", ".join(f"{name} {text}" for name, text in value["machine"].items())
+    return "\n\n".join([*parts, f"{value['date']}; {machine}"]) + "\n"
+
+
+def main() -> None:
+    name = sys.argv[1]
+    value = json.loads(max(RESULTS.glob(f"*-paper-{name}.json")).read_text())
+    (RESULTS / f"paper-{name}.svg").write_text(drawing(value))
+    (RESULTS / f"paper-{name}.md").write_text(page(value))
+
+
+if __name__ == "__main__":
+    main()

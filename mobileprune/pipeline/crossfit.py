@@ -1,0 +1,79 @@
+r"""Cross-fitted labels: what models that never saw an image say about it (after SELENA, arXiv 2110.08324).
+
+The members are divided into folds. For each, a fresh dense model is trained on the other folds, stopped where its
+loss on this fold is lowest, and its probabilities on this fold become the labels:
+
+    label(x_i, y_i) = softmax(f_{-fold(i)}(x_i))
+
+A network trained on them never meets a member's own label: (x_i, y_i) can reach it only through what others learn,
+and through the one epoch that is chosen for its whole fold.
+No reference set is needed. One step of the run store, shared by all that is trained or pruned on the same split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mobileprune import models
+from mobileprune.config import Config
+from mobileprune.data.splits import Splits
+from mobileprune.defenses.early_stopping import EarlyStopping
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.inputs import examples, lineage_of
+from mobileprune.seeding import stream, torch_rng
+from mobileprune.tensors import load, save
+from mobileprune.training import Examples, Recipe, fit, predict
+
+LABELS = "labels.safetensors"
+PATIENCE = 5
+
+
+def crossfitted(
+    config: Config, splits: Splits, mean: list[float], std: list[float], folds: int, context: Context
+) -> Examples:
+    """The members with probabilities (N, K) float32 as labels."""
+    members, t = examples(splits, splits.members, mean, std), config.train
+    num_classes = len(splits.images.classes)
+
+    def compute(folder: Path, partial: Path) -> None:
+        labels = torch.zeros(len(members), num_classes)
+        order = torch.randperm(len(members), generator=torch_rng(config.seed, "folds"))
+        for k, fold in enumerate(order.tensor_split(folds)):
+            others = torch.cat([part for j, part in enumerate(order.tensor_split(folds)) if j != k])
+            inside, outside = (Examples(members.x[i], members.y[i], members.mean, members.std) for i in (others, fold))
+            seed, what = stream(config.seed, "fold", k), f"fold {k + 1} of {folds}"
+            model = models.build(
+                t.model,
+                num_classes=num_classes,
+                input_shape=splits.images.shape,
+                seed=seed,
+                width_mult=t.width_mult,
+                norm=t.norm,
+            )
+            recipe = Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment)
+            fit(
+                model,
+                inside,
+                recipe,
+                seed=seed,
+                what=what,
+                hooks=[EarlyStopping(outside, PATIENCE)],
+                checkpoint=context.checkpoint(partial)(what),
+                progress=context.progress,
+            )
+            labels[fold] = predict(model, outside.inputs()).softmax(1)
+        save({"labels": labels}, folder / LABELS)
+
+    made_from = lineage_of(config)
+    del made_from["train"]["train_defense"], made_from["train"]["checkpoint"]
+    inputs = {
+        "config": made_from,
+        "folds": folds,
+        "code": models.code_digest(t.model),
+        "split": splits.sha256(),
+        "num_threads": context.num_threads,
+    }
+    tensors, _ = load(context.store.step("crossfit", inputs, compute).path / LABELS)
+    return Examples(members.x, tensors["labels"], members.mean, members.std)
