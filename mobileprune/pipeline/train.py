@@ -100,14 +100,15 @@ def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
     return ModelFolder.load(context.store.step("adopt", inputs, compute).path)
 
 
-def find_model(store: RunStore, weights_sha256: str | None) -> ModelFolder | None:
-    """The model folder in the store that holds these weights."""
+def find_model(store: RunStore, weights_sha256: str | None, split_sha256: str) -> ModelFolder | None:
+    """The model folder in the store that holds these weights for this split: a checkpoint can serve several."""
     for step in ("train", "prune", "adopt"):
         for record in sorted((store.root / step).glob(f"[!.]*/{RECORD}")):
             try:
-                found = parse(record.read_bytes())["weights_sha256"]
+                values = parse(record.read_bytes())
+                found = values["weights_sha256"], values["split_sha256"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise MobilepruneError(f"{record} is damaged; delete {record.parent} and run again") from error
-            if found == weights_sha256:
+            if found == (weights_sha256, split_sha256):
                 return ModelFolder.load(record.parent)
     return None

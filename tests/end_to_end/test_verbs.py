@@ -247,7 +247,9 @@ def test_a_checkpoint_is_judged_only_where_its_members_are_known(
     dataset = ("--dataset", request.getfixturevalue(source)) if known else ()
     data = dataset or ("--members", 60, "--canaries", 0)
     argv = ["export", "-o", tmp_path / "out", "--model", net, "--checkpoint", path, *data, *FAST]
-    document = read(command(*argv, "--sparsity", 0.5, "--json", "-").out, "export")
+    ran = command(*argv, "--sparsity", 0.5, "--json", "-")
+    assert ran.code == 0, ran.err
+    document = read(ran.out, "export")
     assert document["manifest"]["lineage"]["held_out_unseen"] is known
     assert document["audit"]["data"]["membership"] == ("stated" if known else "drawn")
     done = command("audit", tmp_path / "out", *dataset, "--max-auc", 0.95)
