@@ -6,6 +6,7 @@ python benchmarks/publish.py
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
@@ -45,29 +46,32 @@ def cell(estimate: dict[str, float], sign: str = "") -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [head, *rows]
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "---|" * len(head), *text[1:]]) + "\n"
+
+
 def cases(value: dict[str, Any]) -> str:
     """Every case as a Markdown table."""
-    lines = [
-        "| exported file | test accuracy | canary AUC | attack accuracy, all | AUC, all | deflated |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ("exported file", "test accuracy", "canary AUC", "attack accuracy, all", "AUC, all", "deflated")
+    rows = []
     for name, found in value["summary"].items():
         cells = [cell(found[key]) for key in ("test_accuracy", "canary_auc", "attack_accuracy", "auc")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {found['deflated_bytes']['mean'] / 1024:.0f} KiB |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells, f"{found['deflated_bytes']['mean'] / 1024:.0f} KiB"])
+    return table(head, rows)
 
 
 def claims(value: dict[str, Any]) -> str:
     """Every ordering as a Markdown table."""
-    lines = [
-        "| ordering | sparsity, retraining | canary AUC | attack accuracy, all | test accuracy | outcome |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ("ordering", "sparsity, retraining", "canary AUC", "attack accuracy, all", "test accuracy", "outcome")
+    rows = []
     for row in value["claims"]:
         cells = [cell(row["difference"][m], "+") for m in ("canary_auc", "attack_accuracy", "test_accuracy")]
         variant = f"{row['sparsity']:g}, {row['retrain_epochs']} epochs"
-        lines.append(f"| {row['claim']} | {variant} | {' | '.join(cells)} | **{row['outcome']}** |")
-    return "\n".join(lines) + "\n"
+        rows.append([row["claim"], variant, *cells, f"**{row['outcome']}**"])
+    return table(head, rows)
 
 
 def page(value: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import jinja2
-from publish import cell
+from publish import cell, table
 from record import RESULTS
 
 SIZE, GAP, LEFT, TOP = 230, 52, 62, 84
@@ -90,56 +90,45 @@ def drawing(value: dict[str, Any]) -> str:
 
 
 def cases(summary: dict[str, Any]) -> str:
-    lines = [
-        f"| exported file | {' | '.join(METRICS.values())} | compression |",
-        "|" + "---|" * (len(METRICS) + 2),
+    rows = [
+        [name, *(cell(found[metric]) for metric in METRICS), f"{found['compression']['mean']:.1f}x"]
+        for name, found in summary.items()
     ]
-    for name, found in summary.items():
-        cells = [cell(found[metric]) for metric in METRICS]
-        lines.append(f"| {name} | {' | '.join(cells)} | {found['compression']['mean']:.1f}x |")
-    return "\n".join(lines) + "\n"
+    return table(["exported file", *METRICS.values(), "compression"], rows)
 
 
 def short(value: dict[str, Any], sparsity: float = 0.9) -> str:
     """One line a method at one sparsity, one column a network: test accuracy / AUC / canary AUC."""
     names = sorted(value["models"])
-    lines = [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    for case in dict.fromkeys(case for name in names for case in value["models"][name]["summary"]):
-        name, _, at = case.rpartition(", ")
-        if name and float(at) != sparsity:
-            continue
-        cells = []
-        for found in (value["models"][name] for name in names):
-            one = found["summary"].get(case)
-            means = [f"{one[m]['mean']:.3f}" for m in ("test_accuracy", "auc", "canary_auc")] if one else ["-"]
-            cells.append(" / ".join(means))
-        lines.append(f"| {case} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    summaries = [value["models"][name]["summary"] for name in names]
+
+    def means(found: dict[str, Any] | None) -> str:
+        shown = ("test_accuracy", "auc", "canary_auc")
+        return " / ".join(f"{found[metric]['mean']:.3f}" for metric in shown) if found else "-"
+
+    rows = []
+    for case in dict.fromkeys(case for summary in summaries for case in summary):
+        method, _, at = case.rpartition(", ")
+        if not method or float(at) == sparsity:
+            rows.append([case, *(means(summary.get(case)) for summary in summaries)])
+    return table(["", *names], rows)
 
 
-def claims(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| ordering | a - b | attack accuracy | canary AUC | test accuracy | outcome |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [cell(row["difference"][m], "+") for m in ("attack_accuracy", "canary_auc", "test_accuracy")]
-        lines.append(f"| {row['claim']} | {row['a']} - {row['b']} | {' | '.join(cells)} | **{row['outcome']}** |")
-    return "\n".join(lines) + "\n"
+def claims(found: list[dict[str, Any]]) -> str:
+    rows = []
+    for one in found:
+        cells = [cell(one["difference"][m], "+") for m in ("attack_accuracy", "canary_auc", "test_accuracy")]
+        rows.append([one["claim"], f"{one['a']} - {one['b']}", *cells, f"**{one['outcome']}**"])
+    return table(["ordering", "a - b", "attack accuracy", "canary AUC", "test accuracy", "outcome"], rows)
 
 
 def matched(value: dict[str, Any]) -> str:
-    lines = [
-        "| method | sparsest that is accurate enough | test accuracy | attack accuracy | AUC | canary AUC |",
-        "|---|---|---|---|---|---|",
+    shown = ("test_accuracy", "attack_accuracy", "auc", "canary_auc")
+    rows = [
+        [name, f"{row['sparsity']:g}", *(f"{row[m]:.3f}" for m in shown)] if row else [name, "none", *"----"]
+        for name, row in value["chosen"].items()
     ]
-    for name, row in value["chosen"].items():
-        if row is None:
-            lines.append(f"| {name} | none | - | - | - | - |")
-            continue
-        cells = [f"{row[m]:.3f}" for m in ("test_accuracy", "attack_accuracy", "auc", "canary_auc")]
-        lines.append(f"| {name} | {row['sparsity']:g} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return table(["method", "sparsest that is accurate enough", *(METRICS[m] for m in shown)], rows)
 
 
 def page(value: dict[str, Any]) -> str:

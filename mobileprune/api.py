@@ -90,7 +90,7 @@ def context(runs: Where | None = None, num_threads: int = 1) -> Context:
 def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
     config = configure(**options)
-    _check_options(config)
+    _check_options(config, options)
     _check_model_output(Path(output), force)
     return _copy(run_train(config, ctx or context()), Path(output), force)
 
@@ -100,7 +100,7 @@ def prune(
 ) -> ModelFolder:
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
-    _check_options(config)
+    _check_options(config, options)
     _check_model_output(Path(output), force)
     dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
     return _copy(run_prune(dense, config, ctx), Path(output), force)
@@ -123,7 +123,7 @@ def export(
     """
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
-    _check_options(config)
+    _check_options(config, options)
     _check_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
     if pruning:
@@ -206,8 +206,10 @@ def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: 
     return adopt(ModelFolder.load(Path(source)), ctx)
 
 
-def _check_options(config: Config) -> None:
-    """What the configuration alone cannot know: names in registries, and which go together."""
+def _check_options(config: Config, options: Mapping[str, Any]) -> None:
+    """What the configuration alone cannot know: names in registries, and which options go together."""
+    if {"sparsity", "channel_ratio"} <= options.keys():
+        raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
     hardening(config.export.harden)
     if config.train.checkpoint and config.train.train_defense != defenses.NONE:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")

@@ -23,6 +23,7 @@ from mobileprune.training import Examples, Hook
 NONE = "none"
 ALWAYS = ("training", "pruning", "retraining")
 AFTER_PRUNING = ("training", "retraining")
+NOT_DENSE = ("pruning", "retraining")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,6 @@ class Defense:
     ``hook``: joins the loop. ``material``: what is trained on in place of the members.
     """
 
-    help: str
     strength: str
     default: float
     low: float
@@ -67,77 +67,22 @@ class Plan:
 
 DEFENSES: dict[str, Defense] = {
     "minmax": Defense(
-        "min-max game against an inference model (arXiv 1807.05852)",
-        "lambda",
-        1.0,
-        0.0,
-        1000.0,
-        hook=lambda s, x: MinMax(s.members, s.reference, s.num_classes, lam=x, seed=s.seed),
+        "lambda", 1.0, 0.0, 1000.0, hook=lambda s, x: MinMax(s.members, s.reference, s.num_classes, lam=x, seed=s.seed)
     ),
-    "dpsgd": Defense(
-        "differentially private training with Opacus (arXiv 1607.00133)",
-        "epsilon",
-        8.0,
-        0.01,
-        10_000.0,
-        ("training",),
-        hook=lambda s, x: DpSgd(x, seed=s.seed),
-    ),
-    "ppb": Defense(
-        "pairs of outputs made alike (PPB, arXiv 2202.03335)", "alpha", 4.0, 0.0, 1000.0, hook=lambda s, x: Ppb(x)
-    ),
+    "ppb": Defense("alpha", 4.0, 0.0, 1000.0, hook=lambda s, x: Ppb(x)),
     "early-stopping": Defense(
-        "stop when the loss on the reference set no longer falls, take the best",
-        "patience in epochs",
-        5.0,
-        1.0,
-        10_000.0,
-        AFTER_PRUNING,
-        hook=lambda s, x: EarlyStopping(s.reference, round(x)),
+        "patience in epochs", 5.0, 1.0, 1e4, AFTER_PRUNING, hook=lambda s, x: EarlyStopping(s.reference, round(x))
     ),
-    "label-smoothing": Defense(
-        "labels mixed with the uniform distribution (arXiv 1512.00567)",
-        "share",
-        0.1,
-        0.0,
-        1.0,
-        hook=lambda s, x: LabelSmoothing(x),
-    ),
-    "confidence-penalty": Defense(
-        "entropy of the outputs rewarded (arXiv 1701.06548)",
-        "beta",
-        0.1,
-        0.0,
-        1000.0,
-        hook=lambda s, x: ConfidencePenalty(x),
-    ),
-    "relaxloss": Defense(
-        "the loss on members held at a level (arXiv 2207.05801)",
-        "level",
-        1.0,
-        0.0,
-        100.0,
-        hook=lambda s, x: RelaxLoss(x),
-    ),
+    "label-smoothing": Defense("share", 0.1, 0.0, 1.0, hook=lambda s, x: LabelSmoothing(x)),
+    "confidence-penalty": Defense("beta", 0.1, 0.0, 1000.0, hook=lambda s, x: ConfidencePenalty(x)),
+    "relaxloss": Defense("level", 1.0, 0.0, 100.0, hook=lambda s, x: RelaxLoss(x)),
+    "dpsgd": Defense("epsilon", 8.0, 0.01, 1e4, ("training",), hook=lambda s, x: DpSgd(x)),
     "distill": Defense(
-        "retrained on the reference set with the dense model's soft labels, never on members (arXiv 1906.06589)",
-        "temperature",
-        1.0,
-        0.05,
-        100.0,
-        ("pruning", "retraining"),
-        material=lambda s, x: distilled(s.dense, s.reference, x),
+        "temperature", 1.0, 0.05, 100.0, NOT_DENSE, material=lambda s, x: distilled(s.dense, s.reference, x)
     ),
-    "crossfit": Defense(
-        "members relabelled by models that were trained without them (after SELENA, arXiv 2110.08324)",
-        "number of folds",
-        5.0,
-        2.0,
-        100.0,
-        material=lambda s, x: _crossfitted(s, round(x)),
-    ),
+    "crossfit": Defense("number of folds", 5.0, 2.0, 100.0, material=lambda s, x: _crossfitted(s, round(x))),
 }
-
+"""What each does stands in its module; ``crossfit`` is in mobileprune.pipeline, because it trains models."""
 
 NEED_LABELS = {"minmax", "relaxloss", "dpsgd"}
 """Defences that look at the label of each example."""

@@ -5,10 +5,15 @@ and N(0, (sigma C)^2) is added to their sum. sigma is chosen so that all steps t
 Opacus's RDP accountant. The guarantee is for the weights after this training: any later training on the members,
 masked retraining included, voids it; pruning by magnitude without retraining keeps it. Mean and standard deviation
 of the pixels, which the manifest shows, are the members' own and not covered: give --mean and --std for that.
+
+Whoever knows the noise can take it off again, and manifests tell the seed of a run. So sampling and noise come from a
+secret that the operating system gives, which is in checkpoints of the training but in nothing that is published: two
+runs differ. (torch's generator is not a cryptographic one; Opacus's default isn't, either.)
 """
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import TargetUnavailableError, UsageError
+from mobileprune.errors import UsageError
 from mobileprune.seeding import torch_rng
 from mobileprune.tensors import Tensors
 from mobileprune.training import Hook, Recipe
@@ -26,10 +31,14 @@ CLIP_NORM = 1.0
 
 
 class DpSgd(Hook):
-    """``epsilon`` for the whole stage. Raises UsageError for models whose examples are not independent."""
+    """``epsilon`` for the whole stage; ``secret`` repeats a run, in tests.
 
-    def __init__(self, epsilon: float, *, seed: int) -> None:
-        self.epsilon, self.seed, self.epoch = epsilon, seed, 0
+    Raises UsageError for models whose examples are not independent.
+    """
+
+    def __init__(self, epsilon: float, *, secret: int | None = None) -> None:
+        self.epsilon, self.epoch = epsilon, 0
+        self.secret = secrets.randbits(62) if secret is None else secret
         self.noise_multiplier = 0.0
         self._opacus()
 
@@ -40,7 +49,7 @@ class DpSgd(Hook):
                 warnings.simplefilter("ignore")  # of its own imports
                 import opacus
         except ImportError as error:
-            raise TargetUnavailableError("dpsgd needs Opacus: pip install 'mobileprune[dp]'") from error
+            raise UsageError("dpsgd needs Opacus: pip install 'mobileprune[dp]'") from error
         return opacus
 
     def attach(
@@ -59,7 +68,7 @@ class DpSgd(Hook):
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         for module in model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # type: ignore[assignment]  # per-example gradients need the activations; the outputs are the same
+                module.inplace = False  # type: ignore[assignment]  # per-example gradients need the activations
         rate = min(1.0, recipe.batch_size / count)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -88,16 +97,17 @@ class DpSgd(Hook):
 
     def batches(self, count: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
         """Poisson sampling; an empty batch still gets its noise."""
-        rate = min(1.0, batch_size / count)
+        rate, draw = min(1.0, batch_size / count), int(torch.randint(2**62, (), generator=rng))
+        own = torch_rng(self.secret, "dp sampling", draw)
         for _ in range(int(1 / rate)):
-            yield torch.nonzero(torch.rand(count, generator=rng) < rate).flatten()
+            yield torch.nonzero(torch.rand(count, generator=own) < rate).flatten()
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         self.epoch = epoch + 1
         self._seed_noise()
 
     def _seed_noise(self) -> None:
-        self._optimizer.generator = torch_rng(self.seed, "dp noise", self.epoch)
+        self._optimizer.generator = torch_rng(self.secret, "dp noise", self.epoch)
 
     def at_end(self, model: nn.Module) -> None:
         self._samples.to_standard_module()
@@ -114,8 +124,8 @@ class DpSgd(Hook):
         }
 
     def state(self) -> Tensors:
-        return {"epoch": torch.tensor(self.epoch)}
+        return {"epoch": torch.tensor(self.epoch), "secret": torch.tensor(self.secret)}
 
     def restore(self, state: Tensors) -> None:
-        self.epoch = int(state["epoch"])
+        self.epoch, self.secret = int(state["epoch"]), int(state["secret"])
         self._seed_noise()

@@ -6,7 +6,8 @@ loss on this fold is lowest, and its probabilities on this fold become the label
     label(x_i, y_i) = softmax(f_{-fold(i)}(x_i))
 
 A network trained on them never meets a member's own label: (x_i, y_i) can reach it only through what others learn,
-and through the one epoch that is chosen for its whole fold.
+and through the one epoch that is chosen for its whole fold. (A network that is pruned starts from dense weights that
+did meet it; retraining on these labels overwrites what they remember, as far as the attacks can tell.)
 No reference set is needed. One step of the run store, shared by all that is trained or pruned on the same split.
 """
 

@@ -67,7 +67,10 @@ def normalise(x: NDArray[np.float32], mean: list[float], std: list[float]) -> to
 
 
 def examples(splits: Splits, indices: NDArray[np.int64], mean: list[float], std: list[float]) -> Examples:
-    x, y = torch.from_numpy(splits.images.pixels[indices]), torch.from_numpy(splits.labels[indices])
+    # Cloned, because numpy's strides of one-channel images look like channels-last to torch, which then takes other
+    # kernels: the same values would train to other bits.
+    x = torch.from_numpy(splits.images.pixels[indices]).clone(memory_format=torch.contiguous_format)
+    y = torch.from_numpy(splits.labels[indices])
     centre, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
     return Examples(x, y, centre, scale)
 

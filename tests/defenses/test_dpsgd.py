@@ -56,7 +56,7 @@ def flat(tensors: list[Tensor]) -> Tensor:
 
 def stepped(data: Examples, batch: list[int], *, noise: float | None = 0.0, expected: int = 16) -> Tensor:
     """What one step of SGD with learning rate 1 takes from the weights, times the expected size of a batch."""
-    model, hook = network().train(), DpSgd(8.0, seed=0)
+    model, hook = network().train(), DpSgd(8.0, secret=0)
     optimizer = hook.attach(model, torch.optim.SGD(model.parameters(), lr=1.0), Recipe(4, batch_size=expected), 60)
     if noise is not None:
         optimizer.noise_multiplier = noise
@@ -98,10 +98,10 @@ def test_no_example_moves_a_step_by_more_than_the_clip_norm() -> None:
 
 @IGNORED
 def test_noise_has_the_standard_deviation_that_is_stated() -> None:
-    """sigma C on the sum, drawn from the stream of the seed and the epoch."""
+    """sigma C on the sum, drawn from the stream of the secret and the epoch."""
     data = examples()
     noise = stepped(data, [0, 1], noise=None) - stepped(data, [0, 1])
-    hook = DpSgd(8.0, seed=0)
+    hook = DpSgd(8.0, secret=0)
     model = network()
     hook.attach(model, torch.optim.SGD(model.parameters(), lr=1.0), Recipe(4, batch_size=16), 60)
     sigma = hook.noise_multiplier * CLIP_NORM
@@ -123,7 +123,7 @@ def test_the_steps_that_are_made_spend_no_more_than_the_stated_epsilon(
     """By Opacus's RDP accountant, fed with every step of ``batches``."""
     from opacus.accountants import RDPAccountant
 
-    model, hook = network(), DpSgd(epsilon, seed=0)
+    model, hook = network(), DpSgd(epsilon, secret=0)
     hook.attach(model, torch.optim.SGD(model.parameters(), lr=1.0), Recipe(epochs, batch_size=batch_size), count)
     accountant = RDPAccountant()
     for epoch in range(epochs):
@@ -140,7 +140,7 @@ def test_the_steps_that_are_made_spend_no_more_than_the_stated_epsilon(
 
 
 def test_every_example_joins_a_batch_on_its_own_with_the_same_probability() -> None:
-    hook, count, batch_size = DpSgd(8.0, seed=0), 40, 10
+    hook, count, batch_size = DpSgd(8.0, secret=0), 40, 10
     joined = np.zeros((0, count), bool)
     for epoch in range(300):
         batches = list(hook.batches(count, batch_size, torch_rng(0, epoch)))
@@ -157,12 +157,12 @@ def test_every_example_joins_a_batch_on_its_own_with_the_same_probability() -> N
 
 @pytest.mark.parametrize("batch_size", [60, 64])
 def test_a_batch_as_large_as_the_set_holds_everyone(batch_size: int) -> None:
-    batches = list(DpSgd(8.0, seed=0).batches(60, batch_size, torch_rng(0)))
+    batches = list(DpSgd(8.0, secret=0).batches(60, batch_size, torch_rng(0)))
     assert [batch.tolist() for batch in batches] == [list(range(60))]
 
 
 def trained(seed: int = 0, *, batch_size: int = 16, extra: list[Hook] | None = None, **options: object) -> nn.Module:
-    hooks = [DpSgd(8.0, seed=seed), *(extra or [])]
+    hooks = [DpSgd(8.0, secret=seed), *(extra or [])]
     return fit(network(), examples(), Recipe(4, 0.01, batch_size), seed=seed, hooks=hooks, **options)
 
 
@@ -171,7 +171,21 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
-def test_the_seed_decides() -> None:
+def test_nobody_who_knows_the_seed_knows_the_noise(tmp_path: Path) -> None:
+    """The manifest tells the seed. A run that continues keeps its secret."""
+    runs = [fit(network(), examples(), Recipe(1, 0.01, 16), seed=0, hooks=[DpSgd(8.0)]) for _ in range(2)]
+    assert not same(*runs)
+    batches = [torch.cat(list(DpSgd(8.0).batches(60, 16, torch_rng(0)))).tolist() for _ in range(2)]
+    assert batches[0] != batches[1]
+    first, place = DpSgd(8.0), Checkpoint(tmp_path / "c", 0)
+    with pytest.raises(Stop):
+        fit(network(), examples(), Recipe(4, 0.01, 16), seed=0, hooks=[first, StopAt(4)], checkpoint=place)
+    later = DpSgd(8.0)
+    fit(network(), examples(), Recipe(4, 0.01, 16), seed=0, hooks=[later, StopAt(99)], checkpoint=place)
+    assert later.secret == first.secret
+
+
+def test_the_seed_and_the_secret_decide() -> None:
     first = trained()
     torch.manual_seed(5)
     assert same(first, trained())
@@ -218,7 +232,7 @@ def test_the_model_is_left_as_an_ordinary_one() -> None:
 def test_inplace_activations_are_replaced_without_changing_the_outputs() -> None:
     model, x = network(), examples().x
     before = model(x)
-    DpSgd(8.0, seed=0).attach(model, torch.optim.Adam(model.parameters()), Recipe(1), 60)
+    DpSgd(8.0, secret=0).attach(model, torch.optim.Adam(model.parameters()), Recipe(1), 60)
     assert not any(getattr(m, "inplace", False) for m in model.modules())
     assert torch.equal(model(x), before)
 
@@ -232,7 +246,7 @@ def test_an_empty_batch_still_gets_its_noise() -> None:
 def test_batch_normalisation_is_refused_with_the_way_out() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
     with pytest.raises(UsageError, match=r"dpsgd cannot train this model .*BatchNorm.*--norm group"):
-        fit(model, examples(), Recipe(1), seed=0, hooks=[DpSgd(8.0, seed=0)])
+        fit(model, examples(), Recipe(1), seed=0, hooks=[DpSgd(8.0, secret=0)])
 
 
 @IGNORED
@@ -244,7 +258,7 @@ def test_batch_normalisation_is_refused_with_the_way_out() -> None:
     ],
 )
 def test_the_bounds_of_epsilon_can_be_had_or_are_refused(epsilon: float) -> None:
-    model, hook = network(), DpSgd(epsilon, seed=0)
+    model, hook = network(), DpSgd(epsilon, secret=0)
     with contextlib.suppress(UsageError):
         hook.attach(model, torch.optim.Adam(model.parameters()), Recipe(10, batch_size=64), 1000)
         assert math.isfinite(hook.noise_multiplier)

@@ -21,7 +21,7 @@ from mobileprune.defenses.early_stopping import EarlyStopping
 from mobileprune.defenses.minmax import MinMax
 from mobileprune.defenses.ppb import Ppb
 from mobileprune.defenses.smoothing import ConfidencePenalty, LabelSmoothing, RelaxLoss
-from mobileprune.errors import ConfigError, TargetUnavailableError, UsageError
+from mobileprune.errors import ConfigError, UsageError
 from mobileprune.training import Examples
 
 HOOKS = {
@@ -106,10 +106,10 @@ def test_a_defence_works_in_the_stages_that_it_names_and_no_others(name: str, st
     assert set(DEFENSES[name].stages) <= set(STAGES)
 
 
-def test_every_defence_is_a_hook_or_material_and_has_help() -> None:
+def test_every_defence_is_a_hook_or_material() -> None:
     for name, defense in DEFENSES.items():
         assert (defense.hook is None) != (defense.material is None), name
-        assert defense.help
+        assert defense.strength, name
         assert defense.stages, name
 
 
@@ -177,9 +177,9 @@ def test_dpsgd_stands_alone(other: str) -> None:
 
 def test_without_opacus_dpsgd_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opacus", None)
-    with pytest.raises(TargetUnavailableError, match=r"dpsgd needs Opacus: pip install 'mobileprune\[dp\]'") as refused:
+    with pytest.raises(UsageError, match=r"dpsgd needs Opacus: pip install 'mobileprune\[dp\]'") as refused:
         defend("dpsgd", "training", situation())
-    assert refused.value.exit_code == 5
+    assert refused.value.exit_code == 2
 
 
 def test_every_extra_that_a_message_names_exists() -> None:
