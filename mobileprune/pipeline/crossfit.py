@@ -22,7 +22,7 @@ from mobileprune.config import Config
 from mobileprune.data.splits import Splits
 from mobileprune.defenses.early_stopping import EarlyStopping
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.inputs import examples, lineage_of
+from mobileprune.pipeline.inputs import examples, lineage_of, network
 from mobileprune.seeding import stream, torch_rng
 from mobileprune.tensors import load, save
 from mobileprune.training import Examples, Recipe, fit, predict
@@ -36,23 +36,15 @@ def crossfitted(
 ) -> Examples:
     """The members with probabilities (N, K) float32 as labels."""
     members, t = examples(splits, splits.members, mean, std), config.train
-    num_classes = len(splits.images.classes)
 
     def compute(folder: Path, partial: Path) -> None:
-        labels = torch.zeros(len(members), num_classes)
+        labels = torch.zeros(len(members), len(splits.images.classes))
         order = torch.randperm(len(members), generator=torch_rng(config.seed, "folds"))
         for k, fold in enumerate(order.tensor_split(folds)):
             others = torch.cat([part for j, part in enumerate(order.tensor_split(folds)) if j != k])
             inside, outside = (Examples(members.x[i], members.y[i], members.mean, members.std) for i in (others, fold))
             seed, what = stream(config.seed, "fold", k), f"fold {k + 1} of {folds}"
-            model = models.build(
-                t.model,
-                num_classes=num_classes,
-                input_shape=splits.images.shape,
-                seed=seed,
-                width_mult=t.width_mult,
-                norm=t.norm,
-            )
+            model = network(t, splits, seed)
             recipe = Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment)
             fit(
                 model,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mobileprune import data
+from mobileprune import data, models
 from mobileprune.config import Config, DataConfig, TrainConfig
 from mobileprune.data.splits import Splits, default_canaries, split
 from mobileprune.errors import DataError, UsageError
@@ -73,6 +73,18 @@ def examples(splits: Splits, indices: NDArray[np.int64], mean: list[float], std:
     y = torch.from_numpy(splits.labels[indices])
     centre, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
     return Examples(x, y, centre, scale)
+
+
+def network(config: TrainConfig, splits: Splits, seed: int) -> torch.nn.Module:
+    """The configured model for the images of ``splits``, freshly initialised."""
+    return models.build(
+        config.model,
+        num_classes=len(splits.images.classes),
+        input_shape=splits.images.shape,
+        seed=seed,
+        width_mult=config.width_mult,
+        norm=config.norm,
+    )
 
 
 def statistics_of(config: TrainConfig, splits: Splits) -> tuple[list[float], list[float]]:

@@ -17,7 +17,7 @@ from mobileprune.models.checkpoint import load_into, read_weights
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.crossfit import crossfitted
-from mobileprune.pipeline.inputs import examples, lineage_of, splits_of, statistics_of
+from mobileprune.pipeline.inputs import examples, lineage_of, network, splits_of, statistics_of
 from mobileprune.pruning.masks import count_zeros, prunable
 from mobileprune.runs import RunStore
 from mobileprune.schemas import parse
@@ -33,14 +33,7 @@ def train(config: Config, context: Context) -> ModelFolder:
     num_classes, input_shape = len(splits.images.classes), splits.images.shape
 
     def compute(folder: Path, partial: Path) -> None:
-        model = models.build(
-            config.train.model,
-            num_classes=num_classes,
-            input_shape=input_shape,
-            seed=config.seed,
-            width_mult=config.train.width_mult,
-            norm=config.train.norm,
-        )
+        model = network(config.train, splits, config.seed)
         guarantee = None
         if config.train.checkpoint:
             load_into(model, Path(config.train.checkpoint))
