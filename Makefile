@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-long lint clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -15,6 +15,9 @@ demo: .venv/installed  ## prune, export, benchmark and re-attack on the embedded
 
 test: .venv/installed lint  ## linters, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-long: .venv/installed  ## what takes minutes: every architecture, 10,000 damaged files
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -14,17 +14,34 @@ if TYPE_CHECKING:
     from mobileprune.api import attack as attack
     from mobileprune.api import audit as audit
     from mobileprune.api import bench as bench
+    from mobileprune.api import compare as compare
     from mobileprune.api import configure as configure
     from mobileprune.api import context as context
+    from mobileprune.api import explain as explain
     from mobileprune.api import export as export
     from mobileprune.api import inspect as inspect
+    from mobileprune.api import lint as lint
     from mobileprune.api import prune as prune
     from mobileprune.api import report as report
     from mobileprune.api import train as train
 
 __version__ = "0.1.0"
 
-VERBS = ("attack", "audit", "bench", "configure", "context", "export", "inspect", "prune", "report", "train")
+VERBS = (
+    "attack",
+    "audit",
+    "bench",
+    "compare",
+    "configure",
+    "context",
+    "explain",
+    "export",
+    "inspect",
+    "lint",
+    "prune",
+    "report",
+    "train",
+)
 
 __all__ = ["__version__", *VERBS]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune import defenses, evaluate, models
-from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
+from mobileprune.artifact import MANIFEST, Artifact, Manifest, check_output, write_artifact
 from mobileprune.audit.verdict import Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
@@ -24,7 +24,9 @@ from mobileprune.convert.harden import hardening
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
+from mobileprune.export.lint import findings_of
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
+from mobileprune.inspection import Difference, Explanation, explanation, look
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
@@ -37,6 +39,7 @@ from mobileprune.report import write_report
 from mobileprune.runs import RunStore, StepResult
 
 Where = str | Path
+REPORT_FILES = ("report.html", "report.md", "report.json")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class ReportResult:
     def to_dict(self) -> dict[str, Any]:
         return {
             "artifact": str(self.artifact.path),
-            "manifest": inspect(self.artifact.path),
+            "manifest": _plain(self.artifact.manifest),
             "bench": self.bench.to_dict(),
             "audit": self.audit.to_dict(),
             "steps": [step.to_dict() for step in self.steps],
@@ -182,9 +185,60 @@ def report(
 
 
 def inspect(artifact: Where) -> dict[str, Any]:
-    """The verified manifest as plain JSON values."""
-    values = asdict(Artifact.load(Path(artifact)).manifest)
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    """The verified manifest as plain JSON values, and as ``contents`` the file's layers, multiplications and operators.
+
+    Somebody's ``.onnx`` file (or another kind of :data:`mobileprune.inspection.readers.READERS`) has no manifest: then
+    only what it tells itself is there. Raises ArtifactError when it cannot be read.
+    """
+    return look(Path(artifact)).to_dict()
+
+
+def compare(a: Where, b: Where) -> Difference:
+    """What differs between two artifacts, or model files as :func:`inspect` takes them; raises as that does."""
+    return Difference(look(Path(a)), look(Path(b)))
+
+
+def explain(source: Where | None = None, **options: Any) -> Explanation:
+    """Why an export with these ``options`` will, or will not, be faster or smaller; before any work starts.
+
+    ``source``: a model folder, which is pruned if an option of pruning is given, as :func:`export` does; an artifact or
+    a model file as it is, for its own target or another ``target``, ``precision`` or ``sparse_format``; or None for a
+    model that would be trained first.
+    """
+    if source is not None and not (Path(source) / RECORD).is_file():
+        configure(**options)  # names every problem of theirs
+        return explanation.of_file(look(Path(source)), options)
+    config = configure(source, **options)
+    _check_options(config, options)
+    if source is None:
+        return explanation.of_plan(config)
+    pruning = any(OWNERS.get(option) == "prune" for option in options)
+    return explanation.of_folder(ModelFolder.load(Path(source)), config, pruning=pruning)
+
+
+def lint(path: Where) -> dict[str, Any]:
+    """What should not be in a model file, and files that do not belong to an artifact, as plain JSON values.
+
+    ``path``: an artifact, or somebody's ``.onnx`` or ``.ptl`` file; of any other file only the bytes are searched.
+    Nothing is run. Raises ArtifactError when it cannot be read as what it is.
+    """
+    path = Path(path)
+    known: dict[str, tuple[int, int, int] | None] = {path.name: None}
+    found: list[dict[str, str]] = []
+    if path.is_dir():
+        artifact = Artifact.load(path)
+        known = {artifact.manifest.file: artifact.manifest.input_shape, MANIFEST: None}
+        stray = sorted(x.name for x in path.iterdir() if x.name not in {*known, *REPORT_FILES})
+        found = [{"file": name, "rule": "stray", "where": "", "what": "file beside the artifact"} for name in stray]
+    for name, shape in known.items():
+        file = path / name if path.is_dir() else path
+        found += [{"file": name, **asdict(each)} for each in findings_of(file, shape)]
+    return {"path": str(path), "findings": found}
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    """As JSON has it."""
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(manifest).items()}
 
 
 def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Policy) -> tuple[AuditResult, Relatives]:
@@ -211,6 +265,7 @@ def _check_options(config: Config, options: Mapping[str, Any]) -> None:
     if {"sparsity", "channel_ratio"} <= options.keys():
         raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
     hardening(config.export.harden)
+    target(config.export.target).check(config.export.precision, config.export.sparse_format)
     if config.train.checkpoint and config.train.train_defense != defenses.NONE:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
     defenses.check(config.train.train_defense, ("training",), "--train-defense")

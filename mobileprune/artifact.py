@@ -16,7 +16,7 @@ from mobileprune.files import atomic_folder, is_free, sha256, write_json
 from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-artifact"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_MANIFEST_BYTES = 16 * 2**20
 MANIFEST = "manifest.json"
 
@@ -36,7 +36,8 @@ class Manifest:
     preprocessing_baked: bool
     labels: tuple[str, ...]
     sparsity: dict[str, Any]
-    forms: tuple[str, ...]
+    precision: str
+    storage: dict[str, Any]
     parity: dict[str, Any]
     lineage: dict[str, Any]
     created: str

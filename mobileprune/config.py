@@ -17,6 +17,7 @@ from mobileprune.errors import ConfigError, unknown
 
 KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
+PRECISIONS = ("fp32", "fp16", "int8")
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 
 
@@ -66,7 +67,7 @@ class TrainConfig:
 class PruneConfig:
     method: str = option("mia", "mia, admm, magnitude, gradual, taylor, random, ... (an unknown name lists all)")
     sparsity: float = option(0.9, "share of zeros among the prunable weights, in [0, 1)", low=0.0, below=1.0)
-    pattern: str = option("unstructured", "unstructured, block:8x1, 2:4, filter or channel")
+    pattern: str = option("unstructured", "unstructured, block:8x1, 2:4, filter or channel (taken out)")
     channel_ratio: float | None = option(
         None, "share of channels to remove, instead of --sparsity (pattern channel or filter)", low=0.0, below=1.0
     )
@@ -80,12 +81,21 @@ class PruneConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    target: str = option("onnx", "onnx or torchscript-lite")
+    target: str = option("onnx", "onnx, torchscript-lite, ort, executorch, litert or mnn")
+    precision: str = option("fp32", "bits of a weight; int8 computes in int8", choices=PRECISIONS)
+    sparse_format: str = option("auto", "how zeros are stored: dense, coo, packed, ...; auto is the smallest")
     opset: int = option(18, "ONNX opset", low=1)
     bytecode_version: int | None = option(None, "TorchScript-lite bytecode: 4, 5, 7 or 8", low=1)
     bake_preprocessing: bool = option(False, "put (x - mean) / std into the graph")
     harden: str = option("none", "outputs as the graph gives them: temperature:2, round:2, topk:3 or label-only")
     atol: float = option(1e-4, "largest difference allowed between exported file and PyTorch model", low=0.0, high=1.0)
+    rtol: float = option(1e-4, "what may be added to it, as a share of the largest logit", low=0.0, high=1.0)
+    min_agreement: float = option(
+        0.9,
+        "below fp32: share of inputs for which file and PyTorch model must choose the same class",
+        low=0.0,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)

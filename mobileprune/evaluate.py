@@ -23,6 +23,7 @@ from mobileprune.config import Config, ExportConfig
 from mobileprune.convert.harden import NONE, hardening
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
+from mobileprune.export.target import DENSE
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
@@ -93,7 +94,7 @@ class AuditResult:
 class Relatives:
     """The pruned PyTorch source and the exported dense baseline, where they can be found.
 
-    Neither is hardened, whatever the artifact is: they stand for what was before.
+    Neither is hardened, nor has fewer bits than float32, whatever the artifact is: they stand for what was before.
     """
 
     source: ModelFolder | None
@@ -127,7 +128,7 @@ def relatives(artifact: Artifact, overrides: dict[str, Any], context: Context) -
     dense = find_model(context.store, dense_sha256, split) if dense_sha256 else None
     if dense is None:
         return Relatives(source, None)
-    same_way = replace(ExportConfig(**lineage["export"]), harden=NONE)
+    same_way = replace(ExportConfig(**lineage["export"]), harden=NONE, precision="fp32", sparse_format=DENSE)
     return Relatives(source, export(dense, replace(config_of(artifact, overrides), export=same_way), context))
 
 

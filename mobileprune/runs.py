@@ -24,7 +24,7 @@ from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_folder, digest, sha256, write_json
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
-JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate.py", "report")
+JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate.py", "inspection", "report")
 KEY_LENGTH = 32
 
 

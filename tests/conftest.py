@@ -58,15 +58,17 @@ def quick_bench(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def artifacts(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """target -> artifact folder, not to be changed; dense baseline and pruned source are in ``store``."""
+    """Target that is installed -> artifact folder, not to be changed; its baseline and source are in ``store``."""
+    from support.runtimes import INSTALLED
+
     import mobileprune
-    from mobileprune.export import TARGETS
 
     folder = tmp_path_factory.mktemp("artifacts")
     with pytest.MonkeyPatch.context() as patch:
         _quick_bench(patch)
         ctx = mobileprune.context(store)
-        return {name: mobileprune.export(folder / name, ctx=ctx, target=name, **TINY).artifact.path for name in TARGETS}
+        made = {name: mobileprune.export(folder / name, ctx=ctx, target=name, **TINY) for name in INSTALLED}
+        return {name: result.artifact.path for name, result in made.items()}
 
 
 @pytest.fixture

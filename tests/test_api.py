@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.runtimes import each_target
 
 import mobileprune
 from mobileprune.artifact import Artifact
@@ -19,7 +20,7 @@ from mobileprune.bench import BenchResult
 from mobileprune.config import Config
 from mobileprune.errors import ConfigError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult, AuditResult
-from mobileprune.export import TARGETS
+from mobileprune.inspection import Difference, Explanation
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 
@@ -40,6 +41,8 @@ def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_pat
         AttackResult: mobileprune.attack(artifact, ctx=ctx),
         AuditResult: mobileprune.audit(artifact, ctx=ctx),
         dict: mobileprune.inspect(artifact),
+        Difference: mobileprune.compare(artifact, artifact),
+        Explanation: mobileprune.explain(artifact),
         api.ReportResult: mobileprune.report(artifact, tmp_path / "report", ctx=ctx),
     }
     pruned = mobileprune.prune(tmp_path / "pruned", tmp_path / "dense", ctx=ctx, method="magnitude", retrain_epochs=1)
@@ -52,7 +55,7 @@ def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_pat
     assert results[api.ReportResult].paths["json"] == tmp_path / "report" / "report.json"
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@each_target
 def test_an_export_is_the_same_bytes_whatever_was_exported_before(artifacts, store, tmp_path, target) -> None:
     """The same model from the same store twice in one process; only the export itself is done again."""
     shutil.copytree(store, tmp_path / "runs")

@@ -16,11 +16,13 @@ import pytest
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "schemas", "seeding"]
+BASE = ["config", "errors", "files", "flatbuffer", "schemas", "seeding", "silence"]
 DIRECTLY_BELOW = {
     "errors": [],
+    "flatbuffer": [],
     "schemas": [],
     "seeding": [],
+    "silence": [],
     "torchvision_import": [],
     "config": ["errors"],
     "files": ["errors"],
@@ -43,7 +45,8 @@ DIRECTLY_BELOW = {
     "report": ["audit"],
     "pipeline": ["export", "runs", "runtimes"],
     "evaluate": ["audit", "pipeline"],
-    "api": ["evaluate", "report"],
+    "inspection": ["bench", "pipeline"],
+    "api": ["evaluate", "inspection", "report"],
     "__init__": ["api"],
     "cli": ["__init__"],
     "__main__": ["cli"],

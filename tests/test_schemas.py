@@ -56,7 +56,7 @@ def test_every_string_pattern_is_anchored_at_both_ends() -> None:
         assert not re.search(pattern, "a" * 64 + "\n"), "Python's $ lets a newline pass"
 
 
-@pytest.mark.parametrize("verb", ["export", "bench", "attack", "audit", "report", "inspect"])
+@pytest.mark.parametrize("verb", ["export", "bench", "attack", "audit", "report", "inspect", "compare", "explain"])
 def test_each_verbs_document_has_a_schema(verb: str) -> None:
     assert {"properties", "$ref"} & set(DEFS[verb])
     assert problems({}, verb)

@@ -17,7 +17,7 @@ EXIT_CODES = """exit codes:
   0    done; an audit passed
   1    error
   2    wrong usage or configuration
-  3    the audit failed
+  3    the audit failed, or lint found something
   4    the audit was inconclusive
   5    device or target unavailable
   130  interrupted
@@ -42,7 +42,9 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "attack": ("run every membership inference attack on the exported file", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
         "report": ("write report.html, report.md and report.json", ("data",)),
-        "inspect": ("verify an artifact and show its manifest", ()),
+        "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
+        "compare": ("show what differs between two artifacts or model files", ()),
+        "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
     }
 
 
@@ -85,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
 def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("prune", "export"):
         sub.add_argument("source", nargs="?", type=Path, metavar="MODEL", help="model folder of `train` or `prune`")
+    elif verb == "explain":
+        sub.add_argument("source", nargs="?", type=Path, metavar="PATH", help="model folder, artifact or model file")
+    elif verb == "compare":
+        for name in ("a", "b"):
+            sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
     elif verb != "train":
         sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help="folder made by `mobileprune export`")
     defaults = {"train": "dense", "prune": "pruned", "export": "artifact"}
@@ -99,6 +106,10 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         )
     if verb in defaults:
         sub.add_argument("--force", action="store_true", help="replace an existing output")
+    if verb == "inspect":
+        sub.add_argument(
+            "--lint", action="store_true", help="list what should not be in ARTIFACT, or in any .onnx or .ptl file"
+        )
     if verb == "bench":
         sub.add_argument("--baseline", type=Path, help="another artifact to hold it against")
         sub.add_argument("--num-runs", type=int, default=50, help="at least this many timed runs (default: 50)")
@@ -124,18 +135,19 @@ def _section(group: Any, section: str, *, make: bool) -> None:
 
 def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     group = sub.add_argument_group("general")
-    if verb in ("train", "prune", "export"):
+    if verb in ("train", "prune", "export", "explain"):
         group.add_argument(
             "--seed", dest="seed", type=int, default=argparse.SUPPRESS, help="of every draw (default: 0)"
         )
         group.add_argument("--config", type=Path, help="TOML file; flags win over it")
+    if verb in ("train", "prune", "export"):
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
     if verb in ("export", "audit", "report"):
         policy = sub.add_argument_group("policy")
         for name, (default, text) in POLICY.items():
             policy.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default})")
-    if verb != "inspect":
+    if verb not in ("inspect", "compare", "explain"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")
     group.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON; - is stdout")

@@ -6,14 +6,17 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mobileprune.api import ReportResult
 from mobileprune.bench import BenchResult
 from mobileprune.evaluate import AttackResult, AuditResult
+from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
 from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, rate_rows, sparsity_sentence, summary_rows
 
+MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all
 PIPE_WIDTH = 200  # a pipe has no width to fold to
 
 
@@ -40,6 +43,8 @@ def model_value(folder: ModelFolder) -> dict[str, Any]:
 
 def model(folder: ModelFolder) -> None:
     print(f"{folder.path}: {folder.info.model}, {sparsity_sentence(folder.info.sparsity)}")
+    if removed := sum(map(len, folder.info.removed_channels.values())):
+        print(f"{removed:,} output channels are taken out of the network, counted above as zeros")
     if spent := folder.info.differential_privacy:
         print(f"({spent['epsilon']:g}, {spent['delta']:g})-differentially private")
 
@@ -81,9 +86,65 @@ def report(result: ReportResult) -> None:
 
 
 def inspect(value: dict[str, Any]) -> None:
-    print(f"target {value['target']}, file {value['file']}, {value['size_bytes']:,} bytes, sha256 {value['sha256']}")
-    print(f"input (N, {', '.join(map(str, value['input_shape']))}) float32, {value['num_classes']} classes")
-    print(sparsity_sentence(value["sparsity"]))
-    layers = value["sparsity"].get("layers", {})
-    rows = [(name, "x".join(map(str, x["shape"])), f"{x['zeros'] / x['total']:.4f}") for name, x in layers.items()]
-    _print([("layer", "shape", "sparsity"), *rows], "prunable layers")
+    """What its manifest says, where there is one, and what is in the file."""
+    size = f"{value['size_bytes']:,} bytes ({value['deflated_bytes']:,} deflated), sha256 {value['sha256']}"
+    print(f"file {_printable(value['file'])}, {size}")
+    if "target" in value:
+        shape = ", ".join(map(str, value["input_shape"]))
+        print(f"target {value['target']}, {value['precision']}; input (N, {shape}), {value['num_classes']} classes")
+        print(_printable(sparsity_sentence(value["sparsity"])))
+        storage = value["storage"]
+        _print(_plain_rows(tables.storage_rows(storage)), _plain(f"stored as {storage['form']}: {storage['why']}"))
+    contents = value["contents"]
+    if contents["layers"]:
+        _print(_plain_rows(tables.layer_rows(contents)), "layers")
+    if contents["macs"] is not None:
+        by_zero = tables.share(contents["zero_macs"], contents["macs"])
+        print(f"{contents['macs']:,} multiplications for one image, {by_zero} of them by zero")
+    print(f"operators: {_printable(tables.operators(contents))}")
+    for note in contents["notes"]:
+        print(_printable(note))
+
+
+def compare(value: dict[str, Any]) -> None:
+    print(f"A {_printable(value['a'])}\nB {_printable(value['b'])}")
+    if value["same_file"]:
+        print("the model files are the same, byte for byte")
+    _print(tables.value_rows(value), "file")
+    for rows, title in (
+        (tables.layer_difference_rows(value), "layers that differ"),
+        (tables.pair_rows(value["operators"], "operator"), "operators that differ"),
+        (tables.pair_rows(value["lineage"], "option"), "where they come from"),
+    ):
+        if len(rows) > 1:
+            _print(_plain_rows(rows), title)
+
+
+def explain(value: dict[str, Any]) -> None:
+    print(_printable(tables.network_sentence(value)))
+    print(f"faster: {tables.WORDS[value['speed']]}; smaller: {tables.WORDS[value['size']]}")
+    for each in value["advice"]:
+        print(f"  {each['about']:<8}{each['effect']:<8}{_printable(each['sentence'])}\n{'':18}({each['source']})")
+
+
+def lint(value: dict[str, Any]) -> None:
+    found = value["findings"]
+    if found:
+        names = ("file", "rule", "where", "what")
+        rows = [tuple(_plain(each[name]) for name in names) for each in found[:MAX_FINDINGS]]
+        _print([names, *rows], "what should not be in it")
+    says = f"{len(found):,} findings" if found else "nothing that should not be in it"
+    print(f"{value['path']}: {says}")
+
+
+def _plain_rows(rows: Rows) -> Rows:
+    return [tuple(map(_plain, row)) for row in rows]
+
+
+def _plain(text: str) -> str:
+    """Of a stranger's file: without what a terminal or rich would obey."""
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

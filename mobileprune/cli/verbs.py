@@ -19,6 +19,8 @@ from mobileprune.files import write_json, write_text
 from mobileprune.pipeline.context import Context
 from mobileprune.runs import RunStore
 
+LINT_FAILED = 3
+
 
 def run(args: argparse.Namespace) -> int:
     with Console(quiet=args.quiet) as console:
@@ -129,8 +131,24 @@ def _report(args: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect(args: argparse.Namespace, console: Console) -> int:
+    if args.lint:
+        value = {"schema": "mobileprune.lint/1", **api.lint(args.artifact)}
+        _finish(args, value, lambda: show.lint(value))
+        return LINT_FAILED if value["findings"] else 0
     value = api.inspect(args.artifact)
     _finish(args, value, lambda: show.inspect(value))
+    return 0
+
+
+def _compare(args: argparse.Namespace, console: Console) -> int:
+    value = api.compare(args.a, args.b).to_dict()
+    _finish(args, value, lambda: show.compare(value))
+    return 0
+
+
+def _explain(args: argparse.Namespace, console: Console) -> int:
+    value = api.explain(args.source, **options_from(args)).to_dict()
+    _finish(args, value, lambda: show.explain(value))
     return 0
 
 
@@ -143,4 +161,6 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "audit": _audit,
     "report": _report,
     "inspect": _inspect,
+    "compare": _compare,
+    "explain": _explain,
 }

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from mobileprune.errors import unknown
-from mobileprune.export import onnx, torchscript_lite
+from mobileprune.export import executorch, litert, mnn, onnx, ort_format, torchscript_lite
+from mobileprune.export.onnx.locate import locate
 from mobileprune.export.target import ExportOptions, Target
 
 TARGETS: dict[str, Target] = {
-    "onnx": Target("onnx", "model.onnx", onnx.write),
-    "torchscript-lite": Target("torchscript-lite", "model.ptl", torchscript_lite.write),
+    "executorch": Target("executorch", "model.pte", executorch.write, precisions=executorch.PRECISIONS),
+    "litert": Target("litert", "model.tflite", litert.write, forms=litert.FORMS),
+    "mnn": Target("mnn", "model.mnn", mnn.write, precisions=mnn.PRECISIONS, forms=mnn.FORMS),
+    "onnx": Target("onnx", "model.onnx", onnx.write, tuple(onnx.PRECISIONS), tuple(onnx.FORMS), locate),
+    "ort": Target("ort", "model.ort", ort_format.write, tuple(onnx.PRECISIONS), ort_format.FORMS),
+    "torchscript-lite": Target(
+        "torchscript-lite",
+        "model.ptl",
+        torchscript_lite.write,
+        torchscript_lite.PRECISIONS,
+        tuple(torchscript_lite.FORMS),
+    ),
 }
 
 

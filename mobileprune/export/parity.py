@@ -1,5 +1,8 @@
 """Parity: does the exported file, through its runtime, compute what the PyTorch model computes?
 
+In float32 the outputs (N, K) have to be the same: |exported - source| <= atol + rtol max_k |source_k| in every row.
+With fewer bits they cannot be; then the share of inputs with the same winner has to be large enough.
+
 Hardened outputs may jump: logits that differ in the last digit can lie on two sides of a rounding step. Where that
 can happen within the tolerance, the file may answer as on either side; it is not left unchecked.
 """
@@ -7,6 +10,7 @@ can happen within the tolerance, the file may answer as on either side; it is no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,28 +22,45 @@ from mobileprune.errors import ParityError
 from mobileprune.training import predict
 
 
+@dataclass(frozen=True)
+class Limits:
+    """``min_agreement`` None: outputs have to agree within the tolerances; else only the winners, in that share."""
+
+    atol: float = 1e-4
+    rtol: float = 1e-4
+    min_agreement: float | None = None
+
+
 def hardened_parity(
-    exported: NDArray[np.float64], logits: NDArray[np.float64], head: Head | None, *, atol: float
+    exported: NDArray[np.float64], logits: NDArray[np.float64], head: Head | None, limits: Limits
 ) -> dict[str, Any]:
     """:func:`parity` of a file's outputs with the PyTorch model's ``logits`` (N, K) behind ``head``."""
     if head is None:
-        return parity(exported, logits, atol=atol)
+        return parity(exported, logits, limits)
 
     def scores(z: NDArray[np.float64]) -> NDArray[np.float64]:
         return predict(head, torch.from_numpy(z.astype(np.float32))).numpy().astype(np.float64)
 
-    return parity(exported, scores(logits), atol=atol, nudged=map(scores, nudges(logits, atol)) if head.steps else ())
+    jumps = head.steps and limits.min_agreement is None
+    nudged = map(scores, nudges(logits, _tolerance(logits, limits))) if jumps else ()
+    return parity(exported, scores(logits), limits, nudged=nudged)
 
 
-def nudges(logits: NDArray[np.float64], atol: float) -> Iterator[NDArray[np.float64]]:
-    """``logits`` (N, K) moved by at most atol / 4.
+def _tolerance(source: NDArray[np.float64], limits: Limits) -> NDArray[np.float64]:
+    """(N, 1), by the largest output of each row: small ones come of the same sums."""
+    largest: NDArray[np.float64] = np.abs(source).max(axis=1, keepdims=True, initial=0.0)
+    return limits.atol + limits.rtol * largest
+
+
+def nudges(logits: NDArray[np.float64], tolerance: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """``logits`` (N, K) moved by at most a quarter of the ``tolerance`` (N, 1) of their row.
 
     First rounded to two grids, one between the points of the other: classes that nearly tie then do. Then, for each
     bit of the class index, classes with the bit set up and the others down, and the reverse: every two classes are
     moved apart both ways in few steps.
     """
-    classes, size = logits.shape[1], atol / 4
-    if size:
+    classes, size = logits.shape[1], tolerance / 4
+    if (size > 0).all():
         yield np.round(logits / size) * size
         yield (np.floor(logits / size) + 0.5) * size
     for bit in range((classes - 1).bit_length()):
@@ -51,37 +72,54 @@ def nudges(logits: NDArray[np.float64], atol: float) -> Iterator[NDArray[np.floa
 def parity(
     exported: NDArray[np.float64],
     source: NDArray[np.float64],
+    limits: Limits,
     *,
-    atol: float,
     nudged: Iterable[NDArray[np.float64]] = (),
 ) -> dict[str, Any]:
-    """Compare outputs (N, K) on the same N inputs; ParityError when the largest difference exceeds ``atol``.
+    """Compare outputs (N, K) on the same N inputs; ParityError when they differ by more than ``limits`` allow.
 
     ``nudged``: what the source gives for its logits after :func:`nudges`. A row that they move by more than
-    3/4 ``atol``, where a smooth output moves by half, is *unstable*: each of its entries is compared with the nearest
-    of ``source`` and ``nudged``. Any other row is compared with ``source`` alone.
+    3/4 of its tolerance, where a smooth output moves by half, is *unstable*: each of its entries is compared with the
+    nearest of ``source`` and ``nudged``. Any other row is compared with ``source`` alone.
     """
     if exported.shape != source.shape:
         raise ParityError(f"the exported model gives outputs of shape {exported.shape}, the source {source.shape}")
     if not len(source):
         raise ParityError("there are no inputs to compare on; give more --members")
+    tolerance = _tolerance(source, limits)
     nearest, moved = source, np.zeros_like(source)
     for outputs in nudged:
         nearest = np.where(np.abs(exported - outputs) < np.abs(exported - nearest), outputs, nearest)
         moved = np.maximum(moved, np.abs(outputs - source))
-    unstable = moved.max(axis=1, keepdims=True, initial=0.0) > 0.75 * atol
+    unstable = moved.max(axis=1, keepdims=True, initial=0.0) > 0.75 * tolerance
     difference = np.abs(exported - np.where(unstable, nearest, source))
-    largest = float(difference.max(initial=0.0))
-    if not largest <= atol:  # also catches NaN
-        raise ParityError(
-            f"the exported file differs from the PyTorch model by {largest:.3g} on {len(source)} real inputs, "
-            f"more than --atol {atol:g}; nothing was written"
-        )
+    agreement = float((exported.argmax(1) == source.argmax(1)).mean())
+    _judge(difference, tolerance, agreement, limits)
+    exact = limits.min_agreement is None
     return {
         "inputs": len(source),
         "unstable": int(unstable.sum()),
-        "max_difference": largest,
+        "max_difference": float(difference.max(initial=0.0)),
         "mean_difference": float(difference.mean()) if difference.size else 0.0,
-        "top1_agreement": float((exported.argmax(1) == source.argmax(1)).mean()),
-        "atol": atol,
+        "top1_agreement": agreement,
+        "atol": limits.atol if exact else None,
+        "rtol": limits.rtol if exact else None,
+        "min_agreement": limits.min_agreement,
     }
+
+
+def _judge(difference: NDArray[np.float64], tolerance: NDArray[np.float64], agreement: float, limits: Limits) -> None:
+    if limits.min_agreement is not None:
+        if not np.isfinite(difference).all():
+            raise ParityError("the exported file gives NaN or infinity where the PyTorch model does not; use fp32")
+        if not agreement >= limits.min_agreement:
+            raise ParityError(
+                f"the exported file and the PyTorch model choose the same class for {agreement:.1%} of "
+                f"{len(difference)} inputs, fewer than --min-agreement {limits.min_agreement:g}; "
+                "nothing was written: choose a higher --precision"
+            )
+    elif not (difference <= tolerance).all():  # also catches NaN
+        raise ParityError(
+            f"the exported file differs from the PyTorch model by {difference.max():.3g} on {len(difference)} inputs, "
+            f"more than --atol {limits.atol:g} and --rtol {limits.rtol:g} allow; nothing was written"
+        )

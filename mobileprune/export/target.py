@@ -6,21 +6,66 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
+
+from mobileprune.errors import UsageError
+
+AUTO, DENSE = "auto", "dense"
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """``opset`` for ONNX, ``bytecode_version`` for TorchScript-lite (None: what torch writes)."""
+    """``opset`` for ONNX, ``bytecode_version`` for TorchScript-lite (None: what torch writes).
+
+    ``sparse_format``: a form of the target, or "auto" for the smallest. ``calibration`` (N, C, H, W) float32: inputs
+    as the network gets them, from which int8 takes the ranges of activations; none of them is stored.
+    """
 
     opset: int = 18
     bytecode_version: int | None = None
+    precision: str = "fp32"
+    sparse_format: str = AUTO
+    calibration: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a file keeps its weights: the ``form``, ``why`` that one, and the ``sizes`` in bytes of all that were tried.
+
+    ``bound_bytes``: what no code of the weights one by one can go below (:mod:`mobileprune.convert.entropy`), and
+    ``weight_bytes`` what they take; None where the target cannot tell.
+    """
+
+    form: str
+    why: str
+    sizes: dict[str, int]
+    bound_bytes: int | None = None
+    weight_bytes: int | None = None
+
+
+def only_dense(path: Path) -> Storage:
+    """Of the file at ``path``, written by a target that knows no other form."""
+    return Storage(DENSE, "this target knows no other form", {DENSE: path.stat().st_size})
 
 
 @dataclass(frozen=True)
 class Target:
-    """``write(model, input_shape, path, options)`` exports an eval-mode model with a dynamic batch."""
+    """``write(model, input_shape, path, options)`` exports an eval-mode model with a dynamic batch.
+
+    ``locate(model, path, x, options)`` says where a file starts to differ from the model for inputs x (N, C, H, W).
+    """
 
     name: str
     file: str
-    write: Callable[[nn.Module, tuple[int, int, int], Path, ExportOptions], None]
+    write: Callable[[nn.Module, tuple[int, int, int], Path, ExportOptions], Storage]
+    precisions: tuple[str, ...] = ("fp32",)
+    forms: tuple[str, ...] = (DENSE,)
+    locate: Callable[[nn.Module, Path, Tensor, ExportOptions], str] | None = None
+
+    def check(self, precision: str, sparse_format: str) -> None:
+        """UsageError unless this target has both."""
+        if precision not in self.precisions:
+            raise UsageError(f"--precision {precision}: target {self.name} has {', '.join(self.precisions)}")
+        if sparse_format not in (AUTO, *self.forms):
+            forms = ", ".join((AUTO, *self.forms))
+            raise UsageError(f"--sparse-format {sparse_format}: target {self.name} has {forms}")

@@ -58,10 +58,15 @@ def read_weights(path: Path) -> Tensors:
 
 
 def load_into(model: nn.Module, path: Path) -> nn.Module:
+    return fill(model, read_weights(path), str(path))
+
+
+def fill(model: nn.Module, weights: Tensors, what: str) -> nn.Module:
+    """``model`` with these weights, in eval mode; CheckpointError, beginning with ``what``, if they do not fit."""
     try:
-        model.load_state_dict(read_weights(path))
+        model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+        raise CheckpointError(f"{what} does not fit the model: {' '.join(str(error).split())[:300]}") from error
     return model.eval()
 
 

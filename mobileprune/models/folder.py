@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mobileprune.errors import CheckpointError
 from mobileprune.files import sha256, write_json
 from mobileprune.models import build
-from mobileprune.models.checkpoint import load_into
+from mobileprune.models.checkpoint import fill, read_weights
+from mobileprune.models.resize import RemovedChannels, check_removed, refit, shapes_of
 from mobileprune.schemas import parse, problems
 from mobileprune.tensors import Tensors, save
 
@@ -25,6 +27,8 @@ class ModelInfo:
     """``config`` is the part of the configuration that made the weights, without any path of this machine.
 
     ``differential_privacy``: epsilon and delta of the training, None without (or when later steps voided them).
+    ``removed_channels``: what of the original network is no longer there, with the numbers that it had there.
+    ``sparsity`` counts it as zeros of the original network. Empty where no channel was removed.
     ``held_out_unseen`` is False for a checkpoint of unknown training data: then nobody knows who is a member.
     """
 
@@ -40,6 +44,7 @@ class ModelInfo:
     sparsity: dict[str, Any]
     dense_weights_sha256: str | None = None
     differential_privacy: dict[str, float] | None = None
+    removed_channels: RemovedChannels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,10 @@ class ModelFolder:
             raise CheckpointError(f"{path / WEIGHTS}: missing, or its sha256 is not the one in {RECORD}; make it again")
         return cls(path, info, expected)
 
-    def restore(self) -> nn.Module:
+    def original(self) -> nn.Module:
+        """The network as it was before any channel was removed, freshly initialised."""
         info, train = self.info, self.info.config["train"]
-        model = build(
+        return build(
             info.model,
             num_classes=info.num_classes,
             input_shape=info.input_shape,
@@ -82,4 +88,15 @@ class ModelFolder:
             width_mult=train["width_mult"],
             norm=train["norm"],
         )
-        return load_into(model, self.path / WEIGHTS)
+
+    def restore(self) -> nn.Module:
+        """The network with its weights, in eval mode, as small as they are; CheckpointError if they do not fit it."""
+        info, file, model = self.info, self.path / WEIGHTS, self.original()
+        weights = read_weights(file)
+        if not info.removed_channels:
+            return fill(model, weights, str(file))
+        check_removed(model, shapes_of(weights), info.removed_channels)
+        logits = refit(model, weights, torch.zeros(2, *info.input_shape), str(file))
+        if tuple(getattr(logits, "shape", ())) != (2, info.num_classes):
+            raise CheckpointError(f"{file} makes a network without {info.num_classes} outputs; make it again")
+        return model

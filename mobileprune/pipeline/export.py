@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from dataclasses import asdict, replace
@@ -14,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact, Manifest, write_artifact
-from mobileprune.config import Config
+from mobileprune.config import Config, ExportConfig
 from mobileprune.convert.fold_bn import fold_bn
 from mobileprune.convert.harden import harden, head
 from mobileprune.convert.preprocessing import Baked
 from mobileprune.data.splits import Splits
-from mobileprune.errors import ArtifactError, UsageError
+from mobileprune.errors import ArtifactError, ParityError, UsageError
 from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
-from mobileprune.export.parity import hardened_parity
+from mobileprune.export.parity import Limits, hardened_parity
 from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
@@ -33,42 +34,69 @@ from mobileprune.runtimes import open_runtime
 from mobileprune.training import predict
 
 PARITY_INPUTS = 2000
+CALIBRATION_IMAGES = 256
+LOCATE_INPUTS = 8
 PARITY_BATCHES = (1, 2, 17)  # beside full batches: sizes at which a dynamic batch goes wrong
 
 
 def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     """The model of ``folder`` as an artifact in the run store; ParityError if the file computes something else."""
     torch.set_num_threads(context.num_threads)
-    chosen, splits, info = target(config.export.target), splits_for(folder, config), folder.info
-    head(config.export.harden, info.num_classes)  # says now what it cannot do
+    wanted, splits, info = config.export, splits_for(folder, config), folder.info
+    chosen = target(wanted.target)
+    chosen.check(wanted.precision, wanted.sparse_format)
+    head(wanted.harden, info.num_classes)  # says now what it cannot do
 
     def compute(path: Path, partial: Path) -> None:
         model: torch.nn.Module = fold_bn(folder.restore())
-        if config.export.bake_preprocessing:
+        if wanted.bake_preprocessing:
             model = Baked(model, info.mean, info.std).eval()
-        model = harden(model, config.export.harden, info.num_classes)
+        model = harden(model, wanted.harden, info.num_classes)
+        calibration = calibration_images(folder, splits, baked=wanted.bake_preprocessing)
+        options = ExportOptions(
+            wanted.opset, wanted.bytecode_version, wanted.precision, wanted.sparse_format, calibration
+        )
         with tempfile.TemporaryDirectory(dir=partial) as work:
             file = Path(work) / chosen.file
-            options = ExportOptions(config.export.opset, config.export.bytecode_version)
-            chosen.write(model, info.input_shape, file, options)
-            lint(file)
-            manifest = _manifest(file, chosen.name, folder, config)
+            storage = chosen.write(model, info.input_shape, file, options)
+            lint(file, info.input_shape)
+            manifest = _manifest(file, chosen.name, asdict(storage), folder, config)
             draft = write_artifact(Path(work) / "draft", file, manifest)
-            checked = replace(manifest, parity=check_parity(draft, folder, splits, config.export.atol))
-            write_artifact(path / "artifact", file, checked)
+            try:
+                parity = check_parity(draft, folder, splits, wanted)
+            except ParityError as error:
+                place = chosen.locate(model, file, calibration[:LOCATE_INPUTS], options) if chosen.locate else ""
+                raise ParityError(f"{error}{place}{unstable(model, calibration, wanted.atol)}") from error
+            write_artifact(path / "artifact", file, replace(manifest, parity=parity))
 
     inputs = {
         "weights": folder.weights_sha256,
         "info": asdict(info),
         "code": code_digest(info.model),
-        "export": asdict(config.export),
+        "export": asdict(wanted),
         "split": splits.sha256(),
     }
     step = context.store.step("export", inputs, compute)
     return Artifact.load(step.path / "artifact")
 
 
-def _manifest(file: Path, target: str, folder: ModelFolder, config: Config) -> Manifest:
+def calibration_images(folder: ModelFolder, splits: Splits, *, baked: bool) -> torch.Tensor:
+    """Inputs (N, C, H, W) as the network gets them: of the reference set where there is one, so that not even the
+    ranges of activations tell of members."""
+    chosen = splits.reference if len(splits.reference) else splits.members
+    x = pixels(splits, chosen[:CALIBRATION_IMAGES])
+    return torch.as_tensor(x if baked else normalise(x, folder.info.mean, folder.info.std))
+
+
+def unstable(model: torch.nn.Module, x: torch.Tensor, atol: float) -> str:
+    """For an error message: whether ``model`` answers ``x`` differently in float64, so that no file can agree."""
+    with torch.no_grad():
+        single = model(x).double()
+        difference = float((copy.deepcopy(model).double()(x.double()) - single).abs().max())
+    return f"; in float64 the PyTorch model itself answers otherwise by {difference:.2g}" if difference > atol else ""
+
+
+def _manifest(file: Path, target: str, storage: dict[str, Any], folder: ModelFolder, config: Config) -> Manifest:
     info = folder.info
     return Manifest(
         target=target,
@@ -82,7 +110,8 @@ def _manifest(file: Path, target: str, folder: ModelFolder, config: Config) -> M
         preprocessing_baked=config.export.bake_preprocessing,
         labels=tuple(info.labels),
         sparsity=info.sparsity,
-        forms=("dense",),
+        precision=config.export.precision,
+        storage=storage,
         parity={},
         lineage={
             "data": {**info.config["data"], "seed": info.config["seed"], "split_sha256": info.split_sha256},
@@ -93,13 +122,14 @@ def _manifest(file: Path, target: str, folder: ModelFolder, config: Config) -> M
             "dense_weights_sha256": info.dense_weights_sha256,
             "held_out_unseen": info.held_out_unseen,
             "differential_privacy": info.differential_privacy,
+            "removed_channels": sum(map(len, info.removed_channels.values())),
             "versions": tool_versions(),
         },
         created=_now(),
     )
 
 
-def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: float) -> dict[str, Any]:
+def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, wanted: ExportConfig) -> dict[str, Any]:
     """Members and held-out images, black, white and noise, at several batch sizes, through the runtime.
 
     The file is held against the PyTorch model, hardened as the manifest says.
@@ -109,12 +139,14 @@ def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, atol: 
     extremes = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise]).astype(np.float32)
     inputs = np.concatenate([real, extremes])
     runtime = open_runtime(artifact)
-    parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)]
-    exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=True)]
+    exact = wanted.precision == "fp32"
+    parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)] if exact else [real]  # noise has no clear winner
+    exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=False)]
     source = source_logits(folder, inputs)
     logits = np.concatenate([source[: len(x)] for x in parts])
-    last = head(artifact.manifest.lineage["export"]["harden"], folder.info.num_classes)
-    return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, atol=atol)
+    limits = Limits(wanted.atol, wanted.rtol, None if exact else wanted.min_agreement)
+    last = head(wanted.harden, folder.info.num_classes)
+    return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, limits)
 
 
 def source_logits(folder: ModelFolder, x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ import torch
 
 from mobileprune import defenses
 from mobileprune.config import Config, TrainConfig
-from mobileprune.convert.fold_bn import reestimate
+from mobileprune.convert.fold_bn import neutralise_dead_channels, reestimate
+from mobileprune.convert.shrink import compose, shrink
 from mobileprune.errors import UsageError
 from mobileprune.files import sha256
 from mobileprune.models import code_digest
@@ -23,6 +24,9 @@ from mobileprune.pruning.budgets import SHARED, read_file
 from mobileprune.pruning.masks import count_zeros
 from mobileprune.pruning.patterns import sites
 from mobileprune.training import Recipe
+
+CHECKED = 16
+"""Members for which the network without its pruned channels is held against the masked one."""
 
 
 def check(config: Config) -> None:
@@ -38,7 +42,12 @@ def check(config: Config) -> None:
 
 
 def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
-    """Prune ``dense`` with the configured method and retrain it on the members."""
+    """Prune ``dense`` with the configured method and retrain it on the members.
+
+    With pattern channel the result lacks the channels that were pruned: a smaller network. Its sparsity is counted as
+    with any other pattern, what was removed being zeros of the original network. ``dense`` may have been pruned
+    before; the shares that the options name are then of what is left of it.
+    """
     torch.set_num_threads(context.num_threads)
     find_masks, splits, info = method(config.prune.method), splits_for(dense, config), dense.info
     p, t = config.prune, config.train
@@ -70,16 +79,21 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
             checkpoint=context.checkpoint(partial),
             crossfitted=lambda folds: crossfitted(dense_way, splits, info.mean, info.std, folds, context),
         )
-        run(task, find_masks)
+        masks = run(task, find_masks)
         reestimate(model, (task.reference if "distill" in defenses.parse(p.defense) else members).inputs())
+        neutralise_dead_channels(model)  # else they are rounding noise times 1/sqrt(eps), in PyTorch too
+        counted = count_zeros(model, list(task.space.layers), dense.original() if info.removed_channels else None)
+        some = torch.arange(min(CHECKED, len(members)))
+        smaller, gone = shrink(model, task.space.sites, masks, members.inputs(some))
         pruned = replace(
             info,
             config={**info.config, "prune": recorded},
-            sparsity={**count_zeros(model, list(task.space.layers)), "left_dense": task.space.left_dense},
+            sparsity={**counted, "left_dense": task.space.left_dense},
             differential_privacy=info.differential_privacy if _keeps_guarantee(config) else None,
             dense_weights_sha256=info.dense_weights_sha256 or dense.weights_sha256,
+            removed_channels=compose(info.removed_channels, gone, model),
         )
-        ModelFolder.write(folder, pruned, model.state_dict())
+        ModelFolder.write(folder, pruned, smaller.state_dict())
 
     inputs = {
         "dense": dense.weights_sha256,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileprune.errors import UsageError
+from mobileprune.models.resize import refit
 from mobileprune.pruning.depgraph import DepGraph, NotMaskable, Slice
 from mobileprune.pruning.masks import PRUNABLE, Masks, PruneScope, apply_masks
 
@@ -70,6 +71,26 @@ class Channels:
     def dropped(self, kept: Tensor) -> set[int]:
         """The output channels of the layer that names this site which go."""
         return set((~kept).repeat(self.shape[0] // self.units).nonzero().flatten().tolist())
+
+    def removed(self, masks: Masks) -> dict[str, set[int]]:
+        """Weight -> the output channels that go with the units that ``masks`` drop."""
+        kept = masks[self.name].flatten(1).any(1)[: self.units]
+        gone: dict[str, set[int]] = {}
+        for s in self.slices:
+            if s.scored and s.dim == 0:
+                gone.setdefault(s.parameter, set()).update(s.index[~kept[s.unit]].tolist())
+        return gone
+
+
+def cut(model: nn.Module, example: Tensor, gone: Mapping[str, set[int]]) -> nn.Module:
+    """A copy of ``model`` without the channels ``gone`` (site's name -> output channels) and all that goes with them.
+
+    It is built the way a model folder is read: torch-pruning says how small the weights are, the layers are resized to
+    them. CheckpointError if that makes no network that works.
+    """
+    smaller = copy.deepcopy(model)
+    refit(smaller, DepGraph(model, example).remove(gone).state_dict(), example, "without those channels it")
+    return smaller
 
 
 def last_layer(model: nn.Module, example: Tensor) -> str:
@@ -149,7 +170,7 @@ def _rejected(model: nn.Module, sites: list[Channels], example: Tensor) -> dict[
 def _trial(model: nn.Module, sites: list[Channels], example: Tensor) -> str | None:
     """None if half of all units, masked in one copy of ``model`` and removed from another, leave the same outputs."""
     rng = torch.Generator().manual_seed(0)
-    graph, masked, gone = DepGraph(model, example), copy.deepcopy(model).eval(), {}
+    masked, gone = copy.deepcopy(model).eval(), dict[str, set[int]]()
     for site in sites:
         kept = torch.randperm(site.units, generator=rng) < (site.units + 1) // 2
         apply_masks(masked, site.masks(kept))
@@ -157,9 +178,14 @@ def _trial(model: nn.Module, sites: list[Channels], example: Tensor) -> str | No
     with torch.no_grad():
         expected = masked(example)
         try:
-            actual = graph.remove(gone)(example)
+            actual = cut(model, example, gone)(example)
         except Exception:  # split sizes, reshapes, ... of any model of the user's
             return "the model's own code counts on its output channels"
-    tolerance = TOLERANCE * float(expected.nan_to_num().abs().max())
-    same = torch.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
+    same = agree(actual, expected)
     return None if same else "removing its output channels is not the same as masking them"
+
+
+def agree(actual: Tensor, expected: Tensor) -> bool:
+    """Whether outputs of a smaller network are those of the masked one, to :data:`TOLERANCE`."""
+    tolerance = TOLERANCE * float(expected.nan_to_num().abs().max())
+    return torch.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True)

@@ -54,27 +54,28 @@ def apply_masks(model: nn.Module, masks: Masks) -> None:
         model.get_parameter(name).mul_(mask)
 
 
-def count_zeros(model: nn.Module, names: list[str]) -> dict[str, Any]:
+def count_zeros(model: nn.Module, names: list[str], original: nn.Module | None = None) -> dict[str, Any]:
     """Zeros counted in the weights themselves: per layer of ``names``, over these, and over all parameters.
 
-    ``zero_channels``: output channels (rows of linear layers) of which every weight is zero.
+    ``zero_channels``: output channels (rows of linear layers) of which every weight is zero. What is missing of
+    ``original``, the network that ``model`` was cut out of, counts as zero.
     """
+    whole = model if original is None else original
 
-    def zeros(tensor: Tensor) -> int:
-        return int((tensor == 0).sum())
+    def zeros(name: str) -> int:
+        return whole.get_parameter(name).numel() - int(model.get_parameter(name).count_nonzero())
 
-    layers = {
-        name: {"shape": list(w.shape), "total": w.numel(), "zeros": zeros(w)}
-        for name, w in ((name, model.get_parameter(name)) for name in names)
-    }
-    rows = torch.cat([(model.get_parameter(name).flatten(1) == 0).all(1) for name in names])
+    sizes = {name: whole.get_parameter(name).shape for name in names}
+    layers = {name: {"shape": list(size), "total": size.numel(), "zeros": zeros(name)} for name, size in sizes.items()}
+    nonzero_rows = sum(int(model.get_parameter(name).flatten(1).any(1).sum()) for name in names)
+    channels = sum(size[0] for size in sizes.values())
     return {
         "prunable_zeros": sum(layer["zeros"] for layer in layers.values()),
         "prunable_total": sum(layer["total"] for layer in layers.values()),
-        "zero_channels": int(rows.sum()),
-        "channels": len(rows),
-        "all_zeros": sum(zeros(p) for p in model.parameters()),
-        "all_total": sum(p.numel() for p in model.parameters()),
+        "zero_channels": channels - nonzero_rows,
+        "channels": channels,
+        "all_zeros": sum(zeros(name) for name, _ in whole.named_parameters()),
+        "all_total": sum(p.numel() for p in whole.parameters()),
         "layers": layers,
     }
 

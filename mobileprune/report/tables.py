@@ -42,6 +42,8 @@ def made_by(lineage: dict[str, Any]) -> list[str]:
             f"pruned by {prune['method']}, pattern {prune['pattern']}, budget {prune['budget']}, at most "
             f"{prune['retrain_epochs']} epochs of retraining, defence: {prune['defense']}"
         )
+    if removed := lineage["removed_channels"]:
+        sentences.append(f"{removed:,} output channels are taken out of the network; sparsity counts them as zeros")
     if spent:
         sentences.append(
             f"its weights are ({spent['epsilon']:g}, {spent['delta']:g})-differentially private (DP-SGD, noise "

@@ -16,6 +16,30 @@ def _onnxruntime(path: Path, options: RuntimeOptions) -> Session:
     return open_session(path, options)
 
 
+def _executorch(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.executorch import open_session
+
+    return open_session(path, options)
+
+
+def _litert(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.litert import open_session
+
+    return open_session(path, options)
+
+
+def _mnn(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.mnn import open_session
+
+    return open_session(path, options)
+
+
+def _ort(path: Path, options: RuntimeOptions) -> Session:
+    from mobileprune.runtimes.ort_format import open_session
+
+    return open_session(path, options)
+
+
 def _torchscript_lite(path: Path, options: RuntimeOptions) -> Session:
     from mobileprune.runtimes.torchscript_lite import open_session
 
@@ -23,7 +47,11 @@ def _torchscript_lite(path: Path, options: RuntimeOptions) -> Session:
 
 
 RUNTIMES: dict[str, Callable[[Path, RuntimeOptions], Session]] = {
+    "executorch": _executorch,
+    "litert": _litert,
+    "mnn": _mnn,
     "onnx": _onnxruntime,
+    "ort": _ort,
     "torchscript-lite": _torchscript_lite,
 }
 

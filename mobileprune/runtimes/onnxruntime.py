@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.trial import attempt, memory_limit, physical_bytes
+
+TELEMETRY = "ORT_DISABLE_TELEMETRY"  # on by default in 1.32, read when the library is loaded
 
 
 def open_session(path: Path, options: RuntimeOptions) -> Session:
-    """Refuses external data (it could read any file of the machine) before the runtime sees the model."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # on by default in 1.32, read when the library is loaded
-    import onnx
+    """Checks the file and tries it in a child before this process lets the runtime see it.
+
+    Its memory is bounded here too, since shapes can depend on the image: half of the machine's for all sessions.
+    """
+    os.environ.setdefault(TELEMETRY, "1")
+    from mobileprune.runtimes.onnx_checks import MAX_FILE_BYTES
+
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactError(f"{path}: {size:,} bytes are more than an ONNX file can have ({MAX_FILE_BYTES:,})")
+    content = path.read_bytes()
+    bound_memory()
+    _try(path, hashlib.sha256(content).hexdigest(), options.input_name, options.input_shape)
+    return load(path, content, options)
+
+
+@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
+def _try(path: Path, digest: str, input_name: str, input_shape: tuple[int, int, int]) -> None:
+    from mobileprune.runtimes import onnx_checks
+
+    def first_run() -> None:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ArtifactError(f"{path}: was changed while it was read; try again")
+        onnx_checks.read(content, path)
+        load(path, content, RuntimeOptions(1, input_name, input_shape))(np.zeros((1, *input_shape), np.float32))
+
+    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
+
+
+@lru_cache(maxsize=1)
+def bound_memory() -> None:
+    """One arena for all sessions of this process, which refuses to grow beyond half of the machine's memory."""
+    import onnxruntime as ort
+
+    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    default = dict.fromkeys(("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
+    try:
+        ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": physical_bytes() // 2, **default}))
+    except Exception as error:  # the runtime's exceptions have no common base below Exception
+        if "already" not in str(error):  # another user of the library in this process has bounded it
+            raise
+
+
+def load(path: Path, content: bytes, options: RuntimeOptions, model_format: str = "ONNX") -> Session:
+    """A session for ``content``, which has been checked; it is read as ``model_format``, whatever it looks like."""
     import onnxruntime
 
-    content = path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError) as error:
-        raise ArtifactError(f"{path}: corrupt ONNX file ({error}); export again") from error
-    if any(t.external_data or t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model)):
-        raise ArtifactError(f"{path}: keeps weights in other files, which is refused; export it as one file")
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.num_threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions share the cores
+    settings.add_session_config_entry("session.use_env_allocators", "1")
+    settings.add_session_config_entry("session.load_model_format", model_format)
     providers = ["CPUExecutionProvider"]
     try:
         # Its fallback to other providers would print to stdout.
         session = onnxruntime.InferenceSession(content, settings, providers=providers, enable_fallback=0)
-    except Exception as error:  # the runtime's exceptions have no common base below Exception
+    except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime refuses this model ({one_line(error)})") from error
     names = [value.name for value in session.get_inputs()]
     if names != [options.input_name]:
@@ -50,14 +91,3 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
             raise ArtifactError(f"{path}: inference failed ({one_line(error)})") from error
 
     return run
-
-
-def _tensors(message: Message) -> Iterator[Message]:
-    """Every TensorProto in ``message``, however deep: initializers, sparse ones, attributes, branches, functions."""
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in value if field.is_repeated else [value]:
-                if field.message_type.name == "TensorProto":
-                    yield item
-                else:
-                    yield from _tensors(item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import warnings
 import zipfile
 from functools import lru_cache
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from mobileprune.errors import ArtifactError
 from mobileprune.files import sha256
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
-from mobileprune.runtimes.trial import survives
+from mobileprune.runtimes.trial import attempt, memory_limit
 
 NAMESPACES = ("aten::", "prim::", "quantized::", "prepacked::")
 REFUSED = ("aten::from_file", "aten::save")  # they touch the file system
@@ -25,21 +26,22 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
 
     _check_archive(path)
     torch.set_num_threads(options.num_threads)
-
-    if not _first_run_survives(path, sha256(path), options.input_shape):
-        raise ArtifactError(f"{path}: the lite interpreter crashes on this model; it is corrupt or malicious")
+    if "qnnpack" in torch.backends.quantized.supported_engines:  # the engine of phones; others saturate on many CPUs
+        torch.backends.quantized.engine = "qnnpack"
+    _try(path, sha256(path), options.input_shape)
     return _load(path)
 
 
-@lru_cache(maxsize=64)
-def _first_run_survives(path: Path, digest: str, input_shape: tuple[int, int, int]) -> bool:
+@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
+def _try(path: Path, digest: str, input_shape: tuple[int, int, int]) -> None:
     def first_run() -> None:
         import torch
 
         torch.set_num_threads(1)  # the parent's other threads do not exist in a child
+        _check_pickles(path)
         _load(path)(np.zeros((1, *input_shape), np.float32))
 
-    return survives(first_run)
+    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
 
 
 def _check_archive(path: Path) -> None:
@@ -48,11 +50,28 @@ def _check_archive(path: Path) -> None:
             if file.read(4) != b"PK\x03\x04":  # an archive behind another format would vouch for what it does not hold
                 raise zipfile.BadZipFile("not an archive")
         with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > memory_limit(path.stat().st_size):
+                raise zipfile.BadZipFile("unpacks to more than any model")
             broken = archive.testzip()
     except Exception as error:  # what zipfile and its decompressors raise has no common base
         raise ArtifactError(f"{path}: corrupt TorchScript-lite file ({one_line(error)}); export again") from error
     if broken is not None:
         raise ArtifactError(f"{path}: corrupt TorchScript-lite file (record {broken}); export again")
+
+
+def _check_pickles(path: Path) -> None:
+    """Sizes before use: the interpreter makes room for a text, or for its memo, as large as a pickle says."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if not name.endswith(".pkl"):
+                continue
+            record = archive.read(name)
+            try:
+                for opcode, argument, _ in pickletools.genops(record):  # lists what is there and runs nothing
+                    if opcode.name.endswith("PUT") and argument is not None and argument > len(record):
+                        raise ValueError(f"place {argument} of a memo")
+            except Exception as error:  # what it raises for bytes that are no pickle has no common base
+                raise ArtifactError(f"{path}: corrupt record {name} ({one_line(error)}); export again") from error
 
 
 def _load(path: Path) -> Session:

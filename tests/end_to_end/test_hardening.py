@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.runtimes import INSTALLED, each_target
 
 import mobileprune
 from mobileprune import evaluate
 from mobileprune.artifact import Artifact, write_artifact
+from mobileprune.config import ExportConfig
 from mobileprune.errors import ParityError
-from mobileprune.export import TARGETS
 from mobileprune.files import sha256
 from mobileprune.runtimes import open_runtime
 
@@ -29,18 +30,18 @@ pipeline = importlib.import_module("mobileprune.pipeline.export")
 def made(artifacts: dict[str, Path], store: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """target -> the verb's result for a hardened export of the model that ``artifacts`` has unhardened."""
     folder, ctx = tmp_path_factory.mktemp("hardened"), mobileprune.context(store)
-    specs = {"onnx": "round:1", "torchscript-lite": "label-only"}
-    assert set(specs) == set(TARGETS)
-    return {
-        name: mobileprune.export(folder / name, ctx=ctx, target=name, harden=h, **TINY) for name, h in specs.items()
-    }
+    made = {}
+    for name in INSTALLED:
+        spec = "round:1" if name == "onnx" else "label-only"
+        made[name] = mobileprune.export(folder / name, ctx=ctx, target=name, harden=spec, **TINY)
+    return made
 
 
 def aucs(attack: evaluate.AttackResult, subject: str) -> dict[str, float | None]:
     return {name: m.auc.value for name, m in attack.subjects[subject].measurements["all"].items()}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@each_target
 def test_only_the_file_is_hardened(made: Made, artifacts, store, target) -> None:
     """The dense baseline and the source are those of the plain export, to the last bit."""
     ctx = mobileprune.context(store)
@@ -79,7 +80,8 @@ def test_a_file_that_rounds_up_does_not_pass_the_pipelines_parity(made: Made, st
     artifact: Artifact = made["onnx"].artifact
     source = evaluate.relatives(artifact, {}, mobileprune.context(store)).source
     splits = evaluate.audit_data(artifact, {})
-    recorded = pipeline.check_parity(artifact, source, splits, 1e-4)
+    wanted = ExportConfig(**artifact.manifest.lineage["export"])
+    recorded = pipeline.check_parity(artifact, source, splits, wanted)
     assert recorded == artifact.manifest.parity
     assert recorded["unstable"] < 0.05 * recorded["inputs"]
     proto = onnx.load(artifact.model_path)
@@ -88,7 +90,7 @@ def test_a_file_that_rounds_up_does_not_pass_the_pipelines_parity(made: Made, st
     onnx.save(proto, tmp_path / "m.onnx")
     wrong = replace(artifact.manifest, sha256=sha256(tmp_path / "m.onnx"))
     with pytest.raises(ParityError, match="differs from the PyTorch model"):
-        pipeline.check_parity(write_artifact(tmp_path / "wrong", tmp_path / "m.onnx", wrong), source, splits, 1e-4)
+        pipeline.check_parity(write_artifact(tmp_path / "wrong", tmp_path / "m.onnx", wrong), source, splits, wanted)
 
 
 def test_many_unstable_inputs_are_said(made: Made) -> None:

@@ -53,7 +53,7 @@ class MetaWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_classifier_of_torchvision_builds() -> None:
     names = torchvision("models").list_models(module=torchvision("models"))
     assert len(names) >= 80

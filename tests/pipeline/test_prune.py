@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mobileprune
+from mobileprune.convert.fold_bn import DEAD_VARIANCE
 from mobileprune.errors import ConfigError, UsageError
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
@@ -104,6 +105,82 @@ def test_sparsity_is_counted_in_the_weights_of_the_layers_that_the_pattern_touch
         assert zeros is None or counted["prunable_zeros"] == zeros
 
 
+CHANNELS = {"pattern": "channel", "method": "magnitude", "round_to": 4}
+
+
+def test_channels_are_taken_out_and_counted_as_zeros_of_the_original(dense: ModelFolder, ctx: Context) -> None:
+    folder = pruned(dense, ctx, channel_ratio=0.5, **CHANNELS)
+    counted, model = folder.info.sparsity, folder.restore()
+    shapes = {name: list(w.shape) for name, w in dense.restore().named_parameters()}
+    kept = {"conv1.weight": 4, "conv2.weight": 8, "fc1.weight": 60, "fc2.weight": 40, "fc3.weight": 10}
+    assert {name: len(model.get_parameter(name)) for name in kept} == kept
+    assert {name: shapes[name][0] - len(gone) for name, gone in folder.info.removed_channels.items()} == {
+        name: count for name, count in kept.items() if name != "fc3.weight"
+    }
+    for name, layer in counted["layers"].items():
+        assert layer["shape"] == shapes[name]
+        assert layer["total"] - layer["zeros"] == int(model.get_parameter(name).count_nonzero())
+    left = sum(p.numel() for p in model.parameters())
+    assert (counted["all_total"], counted["all_zeros"]) == (61706, 61706 - left)
+    assert (counted["channels"], counted["zero_channels"]) == (236, 236 - sum(kept.values()))
+    assert folder.info.dense_weights_sha256 == dense.weights_sha256
+    assert (folder.path / "weights.safetensors").stat().st_size < 0.3 * 4 * 61706
+
+
+def test_sparsity_is_a_share_of_the_dense_network_though_channels_are_gone(dense: ModelFolder, ctx: Context) -> None:
+    counted = pruned(dense, ctx, sparsity=0.8, **CHANNELS).info.sparsity
+    assert 0.8 <= counted["prunable_zeros"] / counted["prunable_total"] < 0.85
+
+
+@pytest.mark.parametrize(
+    "again", [CHANNELS | {"channel_ratio": 0.5}, {"sparsity": 0.5, "method": "magnitude"}], ids=str
+)
+def test_what_has_lost_channels_can_be_pruned_again(
+    dense: ModelFolder, ctx: Context, tmp_path: Path, again: dict[str, Any]
+) -> None:
+    """The options speak of what is left, the counts and the numbers of channels of the original."""
+    options = {"ctx": ctx, "retrain_epochs": 0}
+    once = mobileprune.prune(tmp_path / "once", dense.path, channel_ratio=0.5, **CHANNELS, **options)
+    twice = mobileprune.prune(tmp_path / "twice", once.path, **again, **options)
+    first, second = once.restore(), twice.restore()
+    before, after, counted = once.info.removed_channels, twice.info.removed_channels, twice.info.sparsity
+    assert counted["all_total"] == 61706
+    assert counted["layers"].keys() == once.info.sparsity["layers"].keys()
+    for name, layer in counted["layers"].items():
+        assert layer["total"] - layer["zeros"] == int(second.get_parameter(name).count_nonzero())
+    if "pattern" in again:
+        assert {name: len(second.get_parameter(name)) for name in after} == {
+            "conv1.weight": 4,
+            "conv2.weight": 4,
+            "fc1.weight": 32,
+            "fc2.weight": 20,
+        }
+        whole = dense.restore().get_parameter("conv2.bias")
+        kept = [c for c in range(16) if c not in after["conv2.weight"]]
+        assert torch.equal(second.get_parameter("conv2.bias"), whole[kept])
+        assert all(set(before[name]) < set(after[name]) for name in ("conv2.weight", "fc1.weight", "fc2.weight"))
+    else:
+        assert after == before
+        assert counted["prunable_zeros"] / counted["prunable_total"] > 0.8
+        left = sum(first.get_parameter(name).numel() for name in counted["layers"])
+        assert sum(int((second.get_parameter(name) == 0).sum()) for name in counted["layers"]) == round(0.5 * left)
+    assert twice.info.dense_weights_sha256 == dense.weights_sha256
+
+
+def test_a_smaller_network_is_exported_and_audited_as_it_is(
+    dense: ModelFolder, ctx: Context, tmp_path: Path, quick_bench: None, command: Any
+) -> None:
+    options = ("--runs", ctx.store.root, "--pattern", "channel", "--channel-ratio", 0.5, "--method", "magnitude")
+    done = command("prune", dense.path, "-o", tmp_path / "small", "--retrain-epochs", 0, *options)
+    assert done.code == 0, done.err
+    small = ModelFolder.load(tmp_path / "small")
+    assert f"\n{sum(map(len, small.info.removed_channels.values()))} output channels are taken out" in done.out
+    made = mobileprune.export(tmp_path / "out", small.path, ctx=ctx, target="torchscript-lite")
+    assert made.artifact.manifest.sparsity == small.info.sparsity
+    assert set(made.audit.attack.subjects) == {"dense", "source", "artifact"}
+    assert made.bench.artifact.size.size_bytes < 0.5 * made.bench.baseline.size.size_bytes
+
+
 def test_a_budget_of_the_users_is_recorded_by_its_content(dense: ModelFolder, ctx: Context, tmp_path: Path) -> None:
     """And not by its path: changed content must not answer with an old result."""
     found = []
@@ -153,3 +230,18 @@ def test_a_given_model_can_be_retrained_with_augmentation(dense: ModelFolder, ct
         for kind in ("none", "crop-flip")
     ]
     assert found[0].weights_sha256 != found[1].weights_sha256
+
+
+def test_dead_channels_do_not_make_the_pruned_network_amplify_rounding(ctx: Context) -> None:
+    """Else float32 and float64 disagree about it, and no exported file could agree with it."""
+    options = {**DATA, "model": "mobilenetv2", "width_mult": 0.25, "sparsity": 0.95, "method": "magnitude"}
+    config = mobileprune.configure(**options)
+    train = importlib.import_module("mobileprune.pipeline.train")
+    model = prune(train.train(config, ctx), config, ctx).restore()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not any(((norm.running_var < DEAD_VARIANCE) & (norm.weight != 0)).any() for norm in norms)
+    assert sum(int(((norm.running_var == 1) & (norm.weight == 0)).sum()) for norm in norms) > 100
+    x = torch.randn(8, 1, 28, 28)
+    with torch.no_grad():
+        single, double = model(x), model.double()(x.double())
+    assert float((single - double).abs().max()) < 1e-4 * float(double.abs().max())

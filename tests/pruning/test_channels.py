@@ -504,7 +504,7 @@ def test_the_last_layer_is_the_one_called_last(layers: dict[str, nn.Module]) -> 
         last_layer(Net(lambda net, x: x, **layers), torch.zeros(2, *SHAPE))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("side", [64])
 @pytest.mark.parametrize(
     "name",

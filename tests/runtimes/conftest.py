@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.runtimes import MEAN, SHAPE, STD, network
+from support.runtimes import INSTALLED, MEAN, SHAPE, STD, network
 
 from mobileprune.convert.preprocessing import Baked
 from mobileprune.export import TARGETS, ExportOptions
@@ -13,7 +13,7 @@ from mobileprune.export import TARGETS, ExportOptions
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], bytes]:
     """(target, preprocessing baked) -> exported file."""
     folder, made = tmp_path_factory.mktemp("exported"), {}
-    for target in TARGETS:
+    for target in INSTALLED:
         for baked in (False, True):
             model = Baked(network(), MEAN, STD).eval() if baked else network()
             TARGETS[target].write(model, SHAPE, folder / "model", ExportOptions())

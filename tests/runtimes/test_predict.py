@@ -1,4 +1,4 @@
-"""Both runtimes against PyTorch, and their answers to wrong questions."""
+"""Every runtime against PyTorch, and their answers to wrong questions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from support.runtimes import MEAN, STD, Files, each_target, network, opened, pixels
 
 from mobileprune.errors import ArtifactError, UsageError
+from mobileprune.runtimes import RUNTIMES
 
 
 @each_target
@@ -42,7 +43,7 @@ def test_images_of_another_shape_are_a_usage_error(
 
 
 def test_a_target_without_a_runtime_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="target 'tflite' has no runtime; known: onnx, torchscript-lite"):
+    with pytest.raises(ArtifactError, match=f"target 'tflite' has no runtime; known: {', '.join(RUNTIMES)}"):
         opened(b"", tmp_path, "tflite")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ MANIFEST = Manifest(
     preprocessing_baked=False,
     labels=(),
     sparsity={},
-    forms=(),
+    precision="fp32",
+    storage={},
     parity={},
     lineage={},
     created="",
@@ -51,4 +53,17 @@ def network() -> nn.Module:
 
 
 Files = dict[tuple[str, bool], bytes]
-each_target = pytest.mark.parametrize("target", RUNTIMES)
+NEEDED = {
+    "litert": ("litert_torch", "ai_edge_litert"),
+    "mnn": ("MNN", "_tools"),
+    "executorch": ("executorch", "torchao"),
+}
+"""Target -> the packages of its extra."""
+INSTALLED = [name for name in RUNTIMES if all(find_spec(package) for package in NEEDED.get(name, ()))]
+each_target = pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"extra {name} is not installed"))
+        for name in RUNTIMES
+    ],
+)

@@ -16,7 +16,7 @@ from torch.jit.mobile import _get_model_bytecode_version, _load_for_lite_interpr
 
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import TARGETS, ExportOptions
-from mobileprune.export.lint import findings, lint
+from mobileprune.export.lint import findings, findings_of, lint
 from mobileprune.export.torchscript_lite import BYTECODE_VERSIONS, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lite Interpreter is deprecated:DeprecationWarning")
@@ -74,8 +74,9 @@ def test_torch_itself_would_tell_paths_and_source_and_the_check_sees_it(tmp_path
     torch.jit.freeze(traced)._save_for_lite_interpreter(str(file))
     assert any(str(tmp_path).encode() in record for record in records(file).values())
     assert any(name.startswith("code/") and b"def forward" in record for name, record in records(file).items())
-    with pytest.raises(MobilepruneError, match="def forward"):
+    with pytest.raises(MobilepruneError, match="must not leave this machine"):
         lint(file)
+    assert any(finding.where.startswith("code/") and "def forward" in finding.what for finding in findings_of(file))
 
 
 def test_nothing_of_the_users_source_is_left(tmp_path: Path) -> None:
@@ -119,3 +120,21 @@ def test_a_model_that_cannot_be_traced_is_an_error_with_the_reason(tmp_path: Pat
 
 def test_the_target_is_registered() -> None:
     assert (TARGETS["torchscript-lite"].file, TARGETS["torchscript-lite"].write) == ("model.ptl", write)
+
+
+@pytest.mark.parametrize("version", BYTECODE_VERSIONS)
+def test_only_what_the_interpreter_reads_is_in_the_file_under_names_that_every_run_gives(
+    tmp_path: Path, version: int
+) -> None:
+    model, shape = made("lenet5")
+    contents = set()
+    for _ in range(2):
+        write(model, shape, tmp_path / "m.ptl", ExportOptions(bytecode_version=version, sparse_format="dense"))
+        contents.add((tmp_path / "m.ptl").read_bytes())
+    assert len(contents) == 1
+    inside = records(tmp_path / "m.ptl")
+    assert not [name for name in inside if name.startswith("code/") or name == "constants.pkl"]
+    weights = [
+        len(content) for name, content in inside.items() if name.startswith(("constants/", "bytecode/", "data/"))
+    ]
+    assert sorted(weights) == sorted(p.nbytes for p in model.parameters())

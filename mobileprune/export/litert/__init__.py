@@ -1,0 +1,94 @@
+"""LiteRT (TensorFlow Lite): torch.export, litert-torch in a process of its own, and a cleaned flatbuffer.
+
+litert-torch converts for a fixed batch (its dynamic shapes fail at ``flatten``), so the model is converted for one
+image and the batch is freed afterwards (:func:`mobileprune.export.litert.flatbuffer.free_batch`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mobileprune.errors import MobilepruneError
+from mobileprune.export.converter import require, run
+from mobileprune.export.litert import flatbuffer as tflite
+from mobileprune.export.litert.sparse import sparsify
+from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
+from mobileprune.silence import silenced
+
+EXTRA, SPARSE = "litert", "sparse"
+FORMS = (DENSE, SPARSE)
+TRIAL_SCALES = (0.1, 0.5, 1.0, 4.0)
+_CONVERT = """
+import sys
+import torch
+import litert_torch
+program = torch.export.load(sys.argv[1])
+litert_torch.convert(program.module(), program.example_inputs[0]).export(sys.argv[2])
+"""
+
+
+def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
+    require(EXTRA, "litert_torch", "ai_edge_litert")
+    dense = tflite.read(_converted(model, input_shape))
+    tflite.clean(dense)
+    tflite.free_batch(dense)
+    contents = {DENSE: tflite.pack(dense)}
+    if options.sparse_format != DENSE:
+        sparse = tflite.read(contents[DENSE])
+        sparsify(sparse)
+        contents[SPARSE] = tflite.pack(sparse)
+    chosen, why = _choice(contents, input_shape, options.sparse_format)
+    path.write_bytes(contents[chosen])
+    return Storage(chosen, why, {form: len(content) for form, content in contents.items()})
+
+
+def _converted(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations of its own internals
+        program, file = Path(folder) / "program.pt2", Path(folder) / "model.tflite"
+        try:
+            torch.export.save(torch.export.export(model.eval(), (torch.zeros(1, *input_shape),)), program)
+        except Exception as error:  # any code of the user's
+            raise MobilepruneError(f"torch cannot export this model: {' '.join(str(error).split())[:300]}") from error
+        run("litert-torch", _CONVERT, str(program), str(file))
+        return file.read_bytes()
+
+
+def _choice(contents: dict[str, bytes], input_shape: tuple[int, int, int], wanted: str) -> tuple[str, str]:
+    """The form and why; "auto" takes the smaller of those that answer as the dense one does, bit for bit."""
+    try:
+        answers = {form: _answers(content, input_shape) for form, content in contents.items()}
+    except (RuntimeError, ValueError) as error:  # litert-torch writes operators that LiteRT does not have
+        raise MobilepruneError(f"LiteRT cannot run this model: {' '.join(str(error).split())[:300]}") from error
+    same = len(set(answers.values())) == 1
+    if wanted == SPARSE and not same:
+        raise MobilepruneError("--sparse-format sparse changes what the file computes; use auto and report this")
+    if wanted != AUTO:
+        return wanted, "asked for"
+    if not same:
+        return DENSE, "the sparse file's answers are not bit-identical"
+    smallest = min(contents, key=lambda form: len(contents[form]))
+    return smallest, f"the smallest of {', '.join(contents)} with bit-identical answers"
+
+
+def _answers(content: bytes, input_shape: tuple[int, int, int]) -> bytes:
+    """To noise of several sizes, an image at a time, through LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    noise = np.random.default_rng(0).standard_normal((len(TRIAL_SCALES), 1, *input_shape)).astype(np.float32)
+    answers = []
+    with silenced():
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        given, taken = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+        for image, scale in zip(noise, TRIAL_SCALES, strict=True):
+            interpreter.set_tensor(given, image * np.float32(scale))
+            interpreter.invoke()
+            answers.append(interpreter.get_tensor(taken).tobytes())
+    return b"".join(answers)

@@ -1,0 +1,132 @@
+"""How an ONNX file keeps its weights (``FORMS``), and the smallest that gives the same answers, bit for bit.
+
+    dense    every number, zeros included
+    coo      ONNX's sparse initializers: values and int64 places; smaller than dense above two thirds of zeros
+    packed   values and Rice-coded gaps, unpacked by functions in the file when it is loaded
+
+A tensor takes the form only where it gains by it. All three load in stock ONNX Runtime, which holds dense weights in
+memory and computes as fast as with any of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from mobileprune.convert.entropy import bound_bits
+from mobileprune.convert.rice import pack, unpack
+from mobileprune.errors import MobilepruneError
+from mobileprune.export.onnx.unpack import DOMAIN, Unpacker
+from mobileprune.export.target import AUTO, DENSE, Storage
+
+CALL_BYTES = 300
+"""About what the calls and names of a packed tensor take: what it has to gain."""
+TRIAL_BATCH = 4
+
+
+def dense(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    return proto, sum(values.nbytes for _, values in _weights(proto))
+
+
+def coo(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    made, kept, size = onnx.ModelProto(), list[onnx.TensorProto](), 0
+    made.CopyFrom(proto)
+    weights = dict(_weights(made))
+    for tensor in made.graph.initializer:
+        values = weights.get(tensor.name)
+        places = None if values is None else np.flatnonzero(values)
+        if values is None or places is None or (sparse := len(places) * (8 + values.itemsize)) >= values.nbytes:
+            kept.append(tensor)
+            size += 0 if values is None else values.nbytes
+            continue
+        nonzero = numpy_helper.from_array(values.ravel()[places], tensor.name)
+        index = numpy_helper.from_array(places.astype(np.int64), f"{tensor.name}.places")
+        made.graph.sparse_initializer.append(helper.make_sparse_tensor(nonzero, index, list(values.shape)))
+        size += sparse
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(kept)
+    return made, size
+
+
+def packed(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    made, kept, size = onnx.ModelProto(), list[onnx.TensorProto](), 0
+    made.CopyFrom(proto)
+    unpacker = Unpacker(next(o.version for o in proto.opset_import if not o.domain))
+    weights = dict(_weights(made))
+    for tensor in made.graph.initializer:
+        values = weights.get(tensor.name)
+        code = None if values is None else pack(values)
+        if values is None or code is None or code.num_bytes + CALL_BYTES >= values.nbytes:
+            kept.append(tensor)
+            size += 0 if values is None else values.nbytes
+            continue
+        if unpack(code).tobytes() != values.tobytes():
+            raise MobilepruneError(f"{tensor.name} does not survive packing; use --sparse-format dense and report this")
+        unpacker.add(tensor.name, code)
+        size += code.num_bytes
+    nodes = [*unpacker.nodes, *made.graph.node]
+    del made.graph.initializer[:], made.graph.node[:]
+    made.graph.initializer.extend([*kept, *unpacker.initializers])
+    made.graph.node.extend(nodes)
+    made.functions.extend(unpacker.functions())
+    if unpacker.nodes and DOMAIN not in {o.domain for o in made.opset_import}:
+        made.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return made, size
+
+
+FORMS: dict[str, Callable[[onnx.ModelProto], tuple[onnx.ModelProto, int]]] = {
+    DENSE: dense,
+    "coo": coo,
+    "packed": packed,
+}
+"""Name -> model, bytes of its weights."""
+
+
+def store(proto: onnx.ModelProto, form: str) -> tuple[bytes, Storage]:
+    """The file's content in ``form``, or with "auto" in the smallest that answers as the dense one does."""
+    wanted = FORMS if form == AUTO else {DENSE: dense, form: FORMS[form]}
+    contents, weight_bytes = dict[str, bytes](), dict[str, int]()
+    for name, make in wanted.items():
+        made, weight_bytes[name] = make(proto)
+        contents[name] = made.SerializeToString(deterministic=True)
+    sizes = {name: len(content) for name, content in contents.items()}
+    expected = _answers(contents[DENSE], proto)
+    refused = {name for name in contents if name != DENSE and _answers(contents[name], proto) != expected}
+    if form in refused:
+        raise MobilepruneError(f"--sparse-format {form} changes what the file computes; use auto and report this")
+    allowed = [name for name in sizes if name not in refused]
+    chosen = min(allowed, key=lambda name: sizes[name]) if form == AUTO else form  # of equals the simplest
+    why = "asked for" if form != AUTO else f"the smallest of {', '.join(sizes)} with bit-identical answers"
+    if form == AUTO and refused:
+        why += f" (not identical: {', '.join(sorted(refused))})"
+    bound = math.ceil(sum(bound_bits(values) for _, values in _weights(proto)) / 8)
+    return contents[chosen], Storage(chosen, why, sizes, bound, weight_bytes[chosen])
+
+
+def _weights(proto: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
+    """What was learnt: every initializer of float32, float16 or int8."""
+    for tensor in proto.graph.initializer:
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8):
+            yield tensor.name, numpy_helper.to_array(tensor)
+
+
+def _answers(content: bytes, proto: onnx.ModelProto) -> bytes:
+    """To noise of several sizes, through ONNX Runtime."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    value = proto.graph.input[0]
+    shape = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
+    noise = np.random.default_rng(0).standard_normal((TRIAL_BATCH, *shape)).astype(np.float32)
+    noise *= np.array([0.1, 0.5, 1, 4], np.float32).reshape(-1, *[1] * len(shape))
+    return bytes(np.ascontiguousarray(session.run(None, {value.name: noise})[0]).tobytes())

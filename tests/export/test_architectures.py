@@ -1,0 +1,94 @@
+"""torchvision's families to both targets, pruned to 90 % of single weights and to half of their channels."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.runtimes import opened
+from torch import Tensor, nn
+
+from mobileprune import models
+from mobileprune.convert.fold_bn import fold_bn, neutralise_dead_channels, reestimate
+from mobileprune.convert.shrink import shrink
+from mobileprune.errors import MobilepruneError
+from mobileprune.export import ExportOptions, target
+from mobileprune.export.lint import lint
+from mobileprune.pruning import Space, SpaceOptions
+from mobileprune.pruning.masks import apply_masks
+
+SHAPE = (3, 64, 64)
+SMALL = ("mobilenet_v3_small", "squeezenet1_1")
+LARGE = (
+    "mobilenet_v2",
+    "mnasnet0_5",
+    "shufflenet_v2_x1_0",
+    "resnet18",
+    "vgg11_bn",
+    "efficientnet_b0",
+    "regnet_x_400mf",
+    "densenet121",
+    "googlenet",
+    "convnext_tiny",
+    "alexnet",
+    "vit_b_16",
+    "swin_t",
+)
+REFUSED = {
+    ("shufflenet_v2_x1_0", "channel"): "has no channels that could be removed",
+    ("vit_b_16", "torchscript-lite"): "torch cannot trace this model",
+}
+"""(name, pattern or target) -> what the refusal says."""
+every_architecture = pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)]
+)
+
+
+def images(count: int, seed: int) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+
+
+@cache
+def pruned(name: str, pattern: str) -> nn.Module:
+    """With weights and statistics that are not those it starts with: zeros would agree with anything."""
+    model = models.build(f"torchvision:{name}", num_classes=10, input_shape=SHAPE, seed=0)
+    rng = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if float(parameter.detach().std(unbiased=False)) < 1e-3:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=rng) + parameter.detach().mean()
+    channels = 0.5 if pattern == "channel" else None
+    space = Space.of(model, SpaceOptions(0.9, pattern, channels), images(2, 2))
+    masks = space.project({n: model.get_parameter(n).detach() for n in space.parameters})
+    apply_masks(model, masks)
+    neutralise_dead_channels(reestimate(model, images(16, 3)))
+    return shrink(model, space.sites, masks, images(2, 4))[0].eval()
+
+
+@every_architecture
+@pytest.mark.parametrize("pattern", ["unstructured", "channel"])
+@pytest.mark.parametrize("kind", ["onnx", "torchscript-lite"])
+def test_the_file_computes_what_the_pruned_model_computes(tmp_path: Path, name: str, pattern: str, kind: str) -> None:
+    refused = ""
+    try:
+        model = pruned(name, pattern)
+        storage = target(kind).write(fold_bn(model), SHAPE, tmp_path / "m", ExportOptions())
+    except MobilepruneError as error:
+        refused = str(error)
+    expected = [text for key, text in REFUSED.items() if key in ((name, pattern), (name, kind))]
+    assert bool(refused) == bool(expected), refused
+    if refused:
+        assert any(text in refused for text in expected)
+        return
+    lint(tmp_path / "m", SHAPE)
+    assert pattern == "channel" or storage.form == "packed"
+    x = images(5, 6)
+    manifest = {"input_shape": SHAPE, "num_classes": 10, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    runtime = opened((tmp_path / "m").read_bytes(), tmp_path, kind, **manifest)
+    with torch.no_grad():
+        expected_logits = model(x).numpy()
+    for size in (1, 5):
+        got = runtime.predict(x.numpy(), size)
+        assert np.abs(got - expected_logits).max() <= 1e-4 * np.abs(expected_logits).max()
