@@ -41,7 +41,7 @@ def coo(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     weights = dict(_weights(made))
     for tensor in made.graph.initializer:
         values = weights.get(tensor.name)
-        places = None if values is None else np.flatnonzero(values)
+        places = None if values is None or not values.ndim else np.flatnonzero(values)  # ONNX has no sparse scalars
         if values is None or places is None or (sparse := len(places) * (8 + values.itemsize)) >= values.nbytes:
             kept.append(tensor)
             size += 0 if values is None else values.nbytes

@@ -172,3 +172,13 @@ def test_a_form_that_changes_the_answers_is_never_taken(monkeypatch: pytest.Monk
     assert "not identical: packed" in store(proto, "auto")[1].why
     with pytest.raises(MobilepruneError, match="changes what the file computes"):
         store(proto, "packed")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_scalars_and_tensors_of_zeros_take_every_form(tmp_path: Path, form: str) -> None:
+    """ReLU6 brings a scalar 0."""
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(32, 40)).eval()
+    torch.nn.init.zeros_(model[3].weight)
+    x = torch.randn(3, 2, 4, 4)
+    write(model, (2, 4, 4), tmp_path / "m", ExportOptions(sparse_format=form))
+    np.testing.assert_allclose(answers(tmp_path / "m", x), model(x).detach(), atol=1e-6)
