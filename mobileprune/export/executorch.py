@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from mobileprune.convert import harden
-from mobileprune.errors import MobilepruneError, UsageError
+from mobileprune.errors import MobilepruneError
 from mobileprune.export.converter import require
 from mobileprune.export.target import ExportOptions, Storage, only_dense
 from mobileprune.silence import silenced
@@ -34,8 +34,7 @@ PRECISIONS = ("fp32", "int8")
 
 def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
     """Takes batches of 1 to ``MAX_BATCH``. TargetUnavailableError without the package, UsageError without images."""
-    if options.precision == "int8" and (options.calibration is None or not len(options.calibration)):
-        raise UsageError("--precision int8 needs images to find the ranges of activations; there are none")
+    images = options.images() if options.precision == "int8" else None
     require("executorch", "executorch", "torchao")
     with _quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -44,8 +43,8 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
         try:
             program = _exported(model, input_shape)
-            if options.precision == "int8" and options.calibration is not None:
-                program = _exported(_quantised(program.module(), options.calibration), input_shape)
+            if images is not None:
+                program = _exported(_quantised(program.module(), images), input_shape)
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             # The caller's images are read where they are: none of their size is set aside.
             planning = MemoryPlanningPass(alloc_graph_input=False)

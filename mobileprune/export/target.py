@@ -27,6 +27,12 @@ class ExportOptions:
     sparse_format: str = AUTO
     calibration: Tensor | None = None
 
+    def images(self) -> Tensor:
+        """What int8 is calibrated on; UsageError where there are none."""
+        if self.calibration is None or not len(self.calibration):
+            raise UsageError("--precision int8 needs images to find the ranges of activations; there are none")
+        return self.calibration
+
 
 @dataclass(frozen=True)
 class Storage:

@@ -29,7 +29,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 def finish(proto: onnx.ModelProto, path: Path, options: ExportOptions) -> Storage:
     """Write ``proto`` (float32, dense) in the precision and form that are asked for."""
-    proto = strip(PRECISIONS[options.precision](proto, options.calibration))
+    proto = strip(PRECISIONS[options.precision](proto, options))
     onnx.checker.check_model(proto, full_check=True)
     content, storage = store(proto, options.sparse_format)
     onnx.checker.check_model(content, full_check=storage.form != "coo")  # its shape inference knows no sparse tensors

@@ -23,7 +23,8 @@ from onnx import helper, numpy_helper
 from mobileprune.convert.entropy import bound_bits
 from mobileprune.convert.rice import pack, unpack
 from mobileprune.errors import MobilepruneError
-from mobileprune.export.onnx.unpack import DOMAIN, Unpacker
+from mobileprune.export.onnx.functions import DOMAIN
+from mobileprune.export.onnx.unpack import Unpacker
 from mobileprune.export.target import AUTO, DENSE, Storage
 
 CALL_BYTES = 300

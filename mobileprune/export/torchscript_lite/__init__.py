@@ -35,7 +35,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
     whole = options.precision == "int8"
     with engine() if whole else nullcontext(), _fresh_compilation_unit(), warnings.catch_warnings():
         warnings.simplefilter("ignore", Warning if whole else DeprecationWarning)  # torch about its own quantisation
-        frozen = freeze(int8(model, options.calibration) if whole else model, input_shape)
+        frozen = freeze(int8(model, options.images()) if whole else model, input_shape)
         content, storage = store(
             frozen, input_shape, options.precision, options.sparse_format, lambda module: saved(module, version)
         )

@@ -16,10 +16,11 @@ from collections.abc import Callable
 import torch
 
 from mobileprune.convert.entropy import bound_bits
+from mobileprune.convert.half import halved
 from mobileprune.errors import MobilepruneError
 from mobileprune.export.target import AUTO, DENSE, Storage
 from mobileprune.export.torchscript_lite import graph as lite
-from mobileprune.export.torchscript_lite.packed import Array, halved
+from mobileprune.export.torchscript_lite.packed import Array
 
 TRIAL_BATCH = 4
 Module = torch.jit.ScriptModule

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mobileprune.convert.half import halved
 from mobileprune.errors import MobilepruneError
-from mobileprune.export.torchscript_lite.packed import Array, Stored, halved, stored
+from mobileprune.export.torchscript_lite.packed import Array, Stored, stored
 from mobileprune.export.torchscript_lite.unpack import Expanding, Prepacking
 
 CONVS = ("quantized::conv2d", "quantized::conv2d_relu")

@@ -16,17 +16,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from mobileprune.convert.harden import Head
-from mobileprune.errors import MobilepruneError, TargetUnavailableError, UsageError
+from mobileprune.errors import MobilepruneError, TargetUnavailableError
 from mobileprune.export.torchscript_lite.clamps import Apart, without_clamps
 
 ENGINE = "qnnpack"
 CALIBRATION_BATCH = 32
 
 
-def int8(model: nn.Module, calibration: Tensor | None) -> nn.Module:
-    """UsageError without ``calibration`` inputs (N, C, H, W); a hardening layer keeps computing in float32."""
-    if calibration is None or not len(calibration):
-        raise UsageError("--precision int8 needs images to find the ranges of activations; there are none")
+def int8(model: nn.Module, calibration: Tensor) -> nn.Module:
+    """With ranges measured on ``calibration`` (N, C, H, W); a hardening layer keeps computing in float32."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own deprecations, and advice about observers
         try:

@@ -17,9 +17,6 @@ from torch import Tensor
 from mobileprune.convert.rice import Packed, Rice, Signed, pack, unpack
 from mobileprune.errors import MobilepruneError
 
-SMALLEST = 64
-"""With fp16, tensors of fewer numbers stay float32: they cost nothing, and scales and biases are among them."""
-HALF_MAX = float(np.finfo(np.float16).max)
 NONE = Rice(0, 0, np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 Array = NDArray[Any]
 
@@ -77,14 +74,3 @@ def _coded(tensor: Array) -> Packed | None:
     if unpack(code).tobytes() != tensor.tobytes():
         raise MobilepruneError("a tensor does not survive packing; use --sparse-format dense and report this")
     return code
-
-
-def halved(tensor: Array) -> Array:
-    """float16 from :data:`SMALLEST` numbers on; MobilepruneError where a number is too large for it."""
-    if tensor.size < SMALLEST:
-        return tensor
-    if not (largest := float(np.abs(tensor).max())) <= HALF_MAX:
-        raise MobilepruneError(
-            f"--precision fp16: a tensor holds {largest:.3g}, float16 ends at {HALF_MAX:g}; use fp32"
-        )
-    return tensor.astype(np.float16) + np.float16(0)

@@ -150,7 +150,7 @@ def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
         write(model, shape, tmp_path / "m", ExportOptions(precision="int8"))
     with torch.no_grad():
         model[2].weight[0, 0] = 1e5
-    with pytest.raises(MobilepruneError, match="65504; use fp32"):
+    with pytest.raises(MobilepruneError, match="65504; use --precision fp32"):
         write(model, shape, tmp_path / "m", ExportOptions(precision="fp16"))
     with pytest.raises(UsageError, match="--precision int4: target onnx has fp32, fp16, int8"):
         target("onnx").check("int4", "auto")

@@ -158,7 +158,7 @@ def test_fp16_computes_in_float32_with_weights_rounded_to_float16(tmp_path: Path
 def test_fp16_refuses_weights_that_it_cannot_hold(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
     nn.init.constant_(model[1].weight, 1e5)
-    with pytest.raises(MobilepruneError, match="a tensor holds 1e\\+05, float16 ends at 65504; use fp32"):
+    with pytest.raises(MobilepruneError, match="a tensor holds 1e\\+05, float16 ends at 65504; use --precision fp32"):
         write(model, (3, 4, 4), tmp_path / "m.ptl", ExportOptions(precision="fp16"))
 
 
