@@ -12,6 +12,7 @@ from onnx import numpy_helper, parser
 from torch import nn
 
 from mobileprune.errors import ArtifactError
+from mobileprune.export import ExportOptions
 from mobileprune.export.onnx import convert, strip
 from mobileprune.export.onnx.forms import FORMS, store
 from mobileprune.export.onnx.precision import PRECISIONS
@@ -47,7 +48,7 @@ def proto(model) -> onnx.ModelProto:
 @pytest.fixture(scope="module", params=PRECISIONS)
 def precise(request, proto) -> tuple[str, onnx.ModelProto]:
     x = torch.randn(32, *SHAPE, generator=torch.manual_seed(0))
-    return request.param, strip(PRECISIONS[request.param](proto, x))
+    return request.param, strip(PRECISIONS[request.param](proto, ExportOptions(calibration=x)))
 
 
 @pytest.mark.parametrize("form", FORMS)
