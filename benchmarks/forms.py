@@ -159,8 +159,8 @@ def main() -> None:
         for name in args.networks.split(","):
             side, options = NETWORKS[name]
             found[name] = network(name, side, options, args.targets.split(","), Path(folder), ctx)
-    path = record("forms", {"networks": found})
-    (RESULTS / "forms.md").write_text(page(json.loads(path.read_text())))
+            path = record("forms", {"networks": found})  # after each: the next takes long
+            (RESULTS / "forms.md").write_text(page(json.loads(path.read_text())))
     print(path)
 
 
