@@ -38,8 +38,7 @@ LARGE = (
     "swin_t",
 )
 REFUSED = {
-    ("shufflenet_v2_x1_0", "channel"): "has no channels that could be removed",
-    ("vit_b_16", "torchscript-lite"): "torch cannot trace this model",
+    ("shufflenet_v2_x1_0", "channel"): "is beyond torch-pruning",
 }
 """(name, pattern or target) -> what the refusal says."""
 every_architecture = pytest.mark.parametrize(
@@ -64,6 +63,11 @@ def pruned(name: str, pattern: str) -> nn.Module:
     masks = space.project({n: model.get_parameter(n).detach() for n in space.parameters})
     apply_masks(model, masks)
     neutralise_dead_channels(reestimate(model, images(16, 3)))
+    for norm in model.modules():
+        if isinstance(
+            norm, nn.BatchNorm2d
+        ):  # untrained, it would amplify rounding until float32 is off by more than 1e-4
+            norm.running_var.clamp_(min=0.01)
     return shrink(model, space.sites, masks, images(2, 4))[0].eval()
 
 

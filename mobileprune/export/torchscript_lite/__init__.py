@@ -34,7 +34,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
         raise UsageError(f"--bytecode-version {version}: must be one of {', '.join(map(str, BYTECODE_VERSIONS))}")
     whole = options.precision == "int8"
     with engine() if whole else nullcontext(), _fresh_compilation_unit(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Warning if whole else DeprecationWarning)  # torch about its own quantisation
+        warnings.simplefilter("ignore")  # torch about itself, and about Python in the model: parity tries other inputs
         frozen = freeze(int8(model, options.images()) if whole else model, input_shape)
         content, storage = store(
             frozen, input_shape, options.precision, options.sparse_format, lambda module: saved(module, version)
@@ -45,8 +45,10 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 def freeze(model: nn.Module, input_shape: tuple[int, int, int]) -> torch.jit.ScriptModule:
     """Traced, with all that never changes made a constant, and all zeros +0."""
+    example = torch.zeros(2, *input_shape)
     try:
-        frozen: torch.jit.ScriptModule = torch.jit.freeze(torch.jit.trace(model.eval(), torch.zeros(2, *input_shape)))
+        traced = torch.jit.trace(model.eval(), example, check_trace=False)  # parity checks more than its second trace
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
     except Exception as error:  # any code of the user's
         raise MobilepruneError(f"torch cannot trace this model: {' '.join(str(error).split())[:300]}") from error
     plus_zero(frozen.graph)
