@@ -1,7 +1,7 @@
 # `make demo` and `make test` need only python3 (3.11 or later) and make.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := out/demo
+DEMO := out
 
 .PHONY: demo test test-long lint clean
 

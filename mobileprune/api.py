@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune import defenses, evaluate, models
-from mobileprune.artifact import MANIFEST, Artifact, Manifest, check_output, write_artifact
+from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
 from mobileprune.audit.verdict import Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
@@ -55,7 +55,7 @@ class ReportResult:
     def to_dict(self) -> dict[str, Any]:
         return {
             "artifact": str(self.artifact.path),
-            "manifest": _plain(self.artifact.manifest),
+            "manifest": self.artifact.manifest.to_dict(),
             "bench": self.bench.to_dict(),
             "audit": self.audit.to_dict(),
             "steps": [step.to_dict() for step in self.steps],
@@ -234,11 +234,6 @@ def lint(path: Where) -> dict[str, Any]:
         file = path / name if path.is_dir() else path
         found += [{"file": name, **asdict(each)} for each in findings_of(file, shape)]
     return {"path": str(path), "findings": found}
-
-
-def _plain(manifest: Manifest) -> dict[str, Any]:
-    """As JSON has it."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(manifest).items()}
 
 
 def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Policy) -> tuple[AuditResult, Relatives]:

@@ -46,6 +46,10 @@ class Manifest:
     format: str = field(default=FORMAT)
     format_version: int = field(default=FORMAT_VERSION)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -114,10 +118,10 @@ def check_output(path: Path, *, force: bool) -> None:
     """UsageError unless an artifact may be written to ``path``; ``force`` replaces an artifact, nothing else."""
     if is_free(path):
         return
+    if not _is_ours(path):
+        raise UsageError(f"{path} exists and is not an artifact, which --force does not replace; choose another -o")
     if not force:
         raise UsageError(f"{path} exists; choose another -o or give --force to replace it")
-    if not _is_ours(path):
-        raise UsageError(f"{path} is not an artifact, so --force does not replace it; choose another -o")
 
 
 def write_artifact(path: Path, model_file: Path, manifest: Manifest, *, force: bool = False) -> Artifact:

@@ -93,7 +93,9 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         for name in ("a", "b"):
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
     elif verb != "train":
-        sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help="folder made by `mobileprune export`")
+        or_file = ", or a model file" if verb == "inspect" else ""
+        text = f"folder made by `mobileprune export`{or_file}"
+        sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help=text)
     defaults = {"train": "dense", "prune": "pruned", "export": "artifact"}
     if verb in defaults or verb == "report":
         shown = defaults.get(verb)

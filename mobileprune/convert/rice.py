@@ -2,8 +2,8 @@
 
 A whole number v >= 0 is cut at ``width`` bits: the quotient v >> width as that many 0 bits and a 1 (``high``), the
 remainder in ``width`` bits (``low``). Distances between the nonzeros of a pruned tensor are close to geometric, for
-which Rice codes come within 4 % of the entropy; width 0 is the plain bitmask. All of it decodes by sums and scatters of
-whole tensors, without a loop over numbers, so that standard operators of a runtime can do it.
+which Rice codes come within 4 % of the entropy (from 2 to 50 % of nonzeros); width 0 is the plain bitmask. All of it
+decodes by sums and scatters of whole tensors, without a loop over numbers, so that standard operators of a runtime can.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,8 @@ class View:
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest's fields, where there is one, and what the file itself says."""
-        values = {} if self.manifest is None else asdict(self.manifest)
         return {
-            **{key: list(v) if isinstance(v, tuple) else v for key, v in values.items()},
+            **(self.manifest.to_dict() if self.manifest else {}),
             "file": self.file.name,
             "sha256": self.sha256,
             "size_bytes": self.size_bytes,

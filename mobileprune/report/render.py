@@ -18,6 +18,7 @@ from mobileprune.report.tables import (
     made_by,
     rate_rows,
     sparsity_sentence,
+    stored_as,
     summary_rows,
 )
 
@@ -95,7 +96,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "panels": panels,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
-        "made_by": made_by(manifest["lineage"]),
+        "made_by": [*made_by(manifest["lineage"]), stored_as(manifest)],
         "detectable": detectable,
         "not_tested": NOT_TESTED,
         "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),

@@ -52,6 +52,16 @@ def made_by(lineage: dict[str, Any]) -> list[str]:
     return sentences
 
 
+def stored_as(manifest: dict[str, Any]) -> str:
+    """In which precision and form the file keeps its weights, why, and how far from the bound."""
+    storage = manifest["storage"]
+    sizes = ", ".join(f"{form} {size:,} bytes" for form, size in storage["sizes"].items())
+    sentence = f"weights in {manifest['precision']}, stored as {storage['form']}: {storage['why']} ({sizes})"
+    if storage["bound_bytes"]:
+        sentence += f"; they take {storage['weight_bytes']:,} bytes, their entropy is {storage['bound_bytes']:,}"
+    return sentence
+
+
 def _bytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1024:,.1f} KiB"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from mobileprune.errors import ArtifactError, TargetUnavailableError
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
 from mobileprune.runtimes.pte_checks import check
-from mobileprune.runtimes.trial import attempt, memory_limit
+from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 
 FLOAT32 = 6  # of ExecuTorch's ScalarType
@@ -30,8 +29,12 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
     content = path.read_bytes()
     check(content, path)
     _use_threads(1)  # those of a larger pool would not exist in the child
-    _try(path, hashlib.sha256(content).hexdigest(), options.input_shape)
+    first_run(_load, path, hashlib.sha256(content).hexdigest(), options)
     _use_threads(options.num_threads)
+    return _load(path, content, options)
+
+
+def _load(path: Path, content: bytes, options: RuntimeOptions) -> Session:
     return _Method(path, content, options.input_shape)
 
 
@@ -45,17 +48,6 @@ def library() -> Any:
             f"target executorch needs a package ({error}): pip install 'mobileprune[executorch]'"
         ) from error
     return _C
-
-
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_shape: tuple[int, int, int]) -> None:
-    def first_run() -> None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ArtifactError(f"{path}: was changed while it was read; try again")
-        _Method(path, content, input_shape)(np.zeros((1, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
 
 
 class _Method:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError, TargetUnavailableError
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
+from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 
 MAX_FILE_BYTES = 2**31 - 1  # flatbuffers' own limit
@@ -32,21 +31,8 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
     content = path.read_bytes()
     if content[4:8] != MAGIC:
         raise ArtifactError(f"{path}: not a LiteRT file, or a truncated one; export again")
-    _try(path, hashlib.sha256(content).hexdigest(), options.input_name, options.input_shape)
+    first_run(_load, path, hashlib.sha256(content).hexdigest(), options, batches=(1, 2))
     return _load(path, content, options)
-
-
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_name: str, input_shape: tuple[int, int, int]) -> None:
-    def first_run() -> None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ArtifactError(f"{path}: was changed while it was read; try again")
-        session = _load(path, content, RuntimeOptions(1, input_name, input_shape))
-        for batch in (1, 2):
-            session(np.zeros((batch, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
 
 
 def _load(path: Path, content: bytes, options: RuntimeOptions) -> Session:

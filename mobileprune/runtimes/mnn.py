@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from mobileprune.errors import ArtifactError, TargetUnavailableError
 from mobileprune.files import sha256
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
+from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 
 MIN_FILE_BYTES, MAX_FILE_BYTES = 64, 2**31 - 1  # flatbuffers' own limit above
@@ -29,8 +28,8 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
             f"target mnn needs MNN ({one_line(error)}): pip install 'mobileprune[mnn]'"
         ) from error
     _check(path)
-    _try(path, sha256(path), options.input_name, options.input_shape)
-    return _load(path, options)
+    first_run(_load, path, sha256(path), options, batches=(1, 2))
+    return _load(path, b"", options)
 
 
 def _check(path: Path) -> None:
@@ -46,17 +45,8 @@ def _check(path: Path) -> None:
         raise ArtifactError(f"{path}: not an MNN file, or a truncated one; export again")
 
 
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_name: str, input_shape: tuple[int, int, int]) -> None:
-    def first_run() -> None:
-        session = _load(path, RuntimeOptions(1, input_name, input_shape))
-        for batch in (1, 2):
-            session(np.zeros((batch, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
-
-
-def _load(path: Path, options: RuntimeOptions) -> Session:
+def _load(path: Path, content: bytes, options: RuntimeOptions) -> Session:
+    """MNN reads the file itself."""
     import MNN
 
     settings = {"backend": "CPU", "numThread": options.num_threads, "precision": "high"}  # its default may use bf16
@@ -78,9 +68,7 @@ def _load(path: Path, options: RuntimeOptions) -> Session:
         try:
             given.write(np.ascontiguousarray(x))
             (taken,) = module.forward([given])
-            output = np.array(
-                taken.read()
-            )  # a copy: what it returns is the engine's memory, which the next run overwrites
+            output = np.array(taken.read())  # a copy: the engine's memory is overwritten by the next run
             if output.dtype != np.float32:
                 raise TypeError(f"outputs are {output.dtype}")
         except Exception as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
-from mobileprune.runtimes.trial import attempt, memory_limit, physical_bytes
+from mobileprune.runtimes.trial import first_run, physical_bytes
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"  # on by default in 1.32, read when the library is loaded
 
@@ -30,22 +30,16 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
         raise ArtifactError(f"{path}: {size:,} bytes are more than an ONNX file can have ({MAX_FILE_BYTES:,})")
     content = path.read_bytes()
     bound_memory()
-    _try(path, hashlib.sha256(content).hexdigest(), options.input_name, options.input_shape)
+    first_run(_checked, path, hashlib.sha256(content).hexdigest(), options)
     return load(path, content, options)
 
 
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_name: str, input_shape: tuple[int, int, int]) -> None:
+def _checked(path: Path, content: bytes, options: RuntimeOptions) -> Session:
+    """Parsing and checking are the child's work too: they may take much memory."""
     from mobileprune.runtimes import onnx_checks
 
-    def first_run() -> None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ArtifactError(f"{path}: was changed while it was read; try again")
-        onnx_checks.read(content, path)
-        load(path, content, RuntimeOptions(1, input_name, input_shape))(np.zeros((1, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
+    onnx_checks.read(content, path)
+    return load(path, content, options)
 
 
 @lru_cache(maxsize=1)

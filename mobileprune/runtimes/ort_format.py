@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
 
 from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, Table, root
 from mobileprune.runtimes.base import RuntimeOptions, Session
 from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory, load
-from mobileprune.runtimes.trial import attempt, memory_limit
+from mobileprune.runtimes.trial import first_run
 
 MAGIC = b"ORTM"
 MAX_FILE_BYTES = 2**31 - 1  # offsets are signed
@@ -35,7 +32,11 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
             f"{path}: uses operators that an image classifier does not need: {', '.join(sorted(loops))}"
         )
     bound_memory()
-    _try(path, hashlib.sha256(content).hexdigest(), options.input_name, options.input_shape)
+    first_run(_load, path, hashlib.sha256(content).hexdigest(), options)
+    return _load(path, content, options)
+
+
+def _load(path: Path, content: bytes, options: RuntimeOptions) -> Session:
     return load(path, content, options, "ORT")
 
 
@@ -86,14 +87,3 @@ def _nodes(graph: Table, depth: int) -> Iterator[Table]:
             branch = attribute.table(BRANCH)
             if branch is not None:
                 yield from _nodes(branch, depth - 1)
-
-
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_name: str, input_shape: tuple[int, int, int]) -> None:
-    def first_run() -> None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ArtifactError(f"{path}: was changed while it was read; try again")
-        load(path, content, RuntimeOptions(1, input_name, input_shape), "ORT")(np.zeros((1, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))

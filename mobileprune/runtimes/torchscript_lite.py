@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickletools
 import warnings
 import zipfile
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from mobileprune.errors import ArtifactError
 from mobileprune.files import sha256
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
+from mobileprune.runtimes.trial import first_run, memory_limit
 
 NAMESPACES = ("aten::", "prim::", "quantized::", "prepacked::")
 REFUSED = ("aten::from_file", "aten::save")  # they touch the file system
@@ -28,20 +27,16 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
     torch.set_num_threads(options.num_threads)
     if "qnnpack" in torch.backends.quantized.supported_engines:  # the engine of phones; others saturate on many CPUs
         torch.backends.quantized.engine = "qnnpack"
-    _try(path, sha256(path), options.input_shape)
+    first_run(_checked, path, sha256(path), options)
     return _load(path)
 
 
-@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
-def _try(path: Path, digest: str, input_shape: tuple[int, int, int]) -> None:
-    def first_run() -> None:
-        import torch
+def _checked(path: Path, content: bytes, options: RuntimeOptions) -> Session:
+    import torch
 
-        torch.set_num_threads(1)  # the parent's other threads do not exist in a child
-        _check_pickles(path)
-        _load(path)(np.zeros((1, *input_shape), np.float32))
-
-    attempt(first_run, path, max_bytes=memory_limit(path.stat().st_size))
+    torch.set_num_threads(options.num_threads)
+    _check_pickles(path)
+    return _load(path)
 
 
 def _check_archive(path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from mobileprune.errors import ArtifactError
+from mobileprune.runtimes.base import RuntimeOptions, Session
 
 TIMEOUT_SECS = 120
 FREE_BYTES = 2 * 2**30
@@ -29,6 +35,28 @@ def physical_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 16 * 2**30
+
+
+Load = Callable[[Path, bytes, RuntimeOptions], Session]
+"""What makes a session of a file and its content."""
+
+
+@lru_cache(maxsize=64)  # an error is not kept: such a file is tried again
+def first_run(load: Load, path: Path, digest: str, options: RuntimeOptions, batches: tuple[int, ...] = (1,)) -> None:
+    """ArtifactError unless a forked child can ``load`` the file and run it on black images, once for each content.
+
+    ``digest``: SHA-256 of the content that the caller goes on with.
+    """
+
+    def run() -> None:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ArtifactError(f"{path}: was changed while it was read; try again")
+        session = load(path, content, replace(options, num_threads=1))  # other threads do not exist in a child
+        for batch in batches:
+            session(np.zeros((batch, *options.input_shape), np.float32))
+
+    attempt(run, path, max_bytes=memory_limit(path.stat().st_size))
 
 
 def attempt(action: Callable[[], object], path: Path, *, max_bytes: int | None = None) -> None:

@@ -322,6 +322,14 @@ def test_a_file_that_computes_something_else_is_not_written(refused, here, monke
     assert "more than --atol 0 and --rtol 0 allow; nothing was written" in message
 
 
+def test_an_output_that_is_no_artifact_is_named_as_that(refused, here) -> None:
+    """--force would not replace it, so it is not recommended."""
+    (here / "out" / "other").mkdir(parents=True)
+    for more in ([], ["--force"]):
+        message = refused("export", "-o", "out", *more, code=2)
+        assert "out exists and is not an artifact, which --force does not replace; choose another -o" in message
+
+
 @contextmanager
 def no_file_beyond(size: int) -> Iterator[None]:
     """The kernel refuses longer files, as a full disk does."""

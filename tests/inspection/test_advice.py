@@ -61,7 +61,7 @@ ODD = ((15, 3, 3, 3), (64, 15, 1, 1), (10, 64))
             "--pattern channel",
             {"zero_channels": 4, "counted": False},
         ),
-        (advice.int8_in_onnxruntime, {"precision": "int8"}, "depends", "0.31 to 1.27x", {}),
+        (advice.int8_in_onnxruntime, {"precision": "int8"}, "depends", "faster or slower", {}),
         (advice.outputs_move, {"precision": "int8"}, "depends", "audit", {"precision": "fp16"}),
         (advice.fp16_is_widened, {"precision": "fp16"}, "none", "stays float32", {"precision": "int8"}),
         (advice.mnn_skips_zeros, {"target": "mnn"}, "gain", "computes layers", {"target": "mnn", "zeros": 0}),

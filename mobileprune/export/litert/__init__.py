@@ -10,20 +10,19 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from mobileprune.errors import MobilepruneError
+from mobileprune.export.choice import choose, noise
 from mobileprune.export.converter import require, run
 from mobileprune.export.litert import flatbuffer as tflite
 from mobileprune.export.litert.sparse import sparsify
-from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
+from mobileprune.export.target import DENSE, ExportOptions, Storage
 from mobileprune.silence import silenced
 
 EXTRA, SPARSE = "litert", "sparse"
 FORMS = (DENSE, SPARSE)
-TRIAL_SCALES = (0.1, 0.5, 1.0, 4.0)
 _CONVERT = """
 import sys
 import torch
@@ -43,7 +42,10 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
         sparse = tflite.read(contents[DENSE])
         sparsify(sparse)
         contents[SPARSE] = tflite.pack(sparse)
-    chosen, why = _choice(contents, input_shape, options.sparse_format)
+    try:
+        chosen, why = choose(contents, options.sparse_format, lambda content: _answers(content, input_shape))
+    except (RuntimeError, ValueError) as error:  # litert-torch writes operators that LiteRT does not have
+        raise MobilepruneError(f"LiteRT cannot run this model: {' '.join(str(error).split())[:300]}") from error
     path.write_bytes(contents[chosen])
     return Storage(chosen, why, {form: len(content) for form, content in contents.items()})
 
@@ -60,35 +62,17 @@ def _converted(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         return file.read_bytes()
 
 
-def _choice(contents: dict[str, bytes], input_shape: tuple[int, int, int], wanted: str) -> tuple[str, str]:
-    """The form and why; "auto" takes the smaller of those that answer as the dense one does, bit for bit."""
-    try:
-        answers = {form: _answers(content, input_shape) for form, content in contents.items()}
-    except (RuntimeError, ValueError) as error:  # litert-torch writes operators that LiteRT does not have
-        raise MobilepruneError(f"LiteRT cannot run this model: {' '.join(str(error).split())[:300]}") from error
-    same = len(set(answers.values())) == 1
-    if wanted == SPARSE and not same:
-        raise MobilepruneError("--sparse-format sparse changes what the file computes; use auto and report this")
-    if wanted != AUTO:
-        return wanted, "asked for"
-    if not same:
-        return DENSE, "the sparse file's answers are not bit-identical"
-    smallest = min(contents, key=lambda form: len(contents[form]))
-    return smallest, f"the smallest of {', '.join(contents)} with bit-identical answers"
-
-
 def _answers(content: bytes, input_shape: tuple[int, int, int]) -> bytes:
     """To noise of several sizes, an image at a time, through LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
-    noise = np.random.default_rng(0).standard_normal((len(TRIAL_SCALES), 1, *input_shape)).astype(np.float32)
     answers = []
     with silenced():
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
         given, taken = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-        for image, scale in zip(noise, TRIAL_SCALES, strict=True):
-            interpreter.set_tensor(given, image * np.float32(scale))
+        for image in noise(input_shape):
+            interpreter.set_tensor(given, image[None])
             interpreter.invoke()
             answers.append(interpreter.get_tensor(taken).tobytes())
     return b"".join(answers)

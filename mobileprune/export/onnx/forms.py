@@ -11,7 +11,6 @@ memory and computes as fast as with any of them.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,13 +22,14 @@ from onnx import helper, numpy_helper
 from mobileprune.convert.entropy import bound_bits
 from mobileprune.convert.rice import pack, unpack
 from mobileprune.errors import MobilepruneError
+from mobileprune.export.choice import choose, noise
 from mobileprune.export.onnx.functions import DOMAIN
+from mobileprune.export.onnx.session import session
 from mobileprune.export.onnx.unpack import Unpacker
 from mobileprune.export.target import AUTO, DENSE, Storage
 
 CALL_BYTES = 300
 """About what the calls and names of a packed tensor take: what it has to gain."""
-TRIAL_BATCH = 4
 
 
 def dense(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
@@ -97,16 +97,14 @@ def store(proto: onnx.ModelProto, form: str) -> tuple[bytes, Storage]:
     for name, make in wanted.items():
         made, weight_bytes[name] = make(proto)
         contents[name] = made.SerializeToString(deterministic=True)
+    shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim][1:]
+    inputs = {proto.graph.input[0].name: noise((shape[0], shape[1], shape[2]))}
+
+    def answers(content: bytes) -> bytes:
+        return bytes(session(content).run(None, inputs)[0].tobytes())
+
+    chosen, why = choose(contents, form, answers)
     sizes = {name: len(content) for name, content in contents.items()}
-    expected = _answers(contents[DENSE], proto)
-    refused = {name for name in contents if name != DENSE and _answers(contents[name], proto) != expected}
-    if form in refused:
-        raise MobilepruneError(f"--sparse-format {form} changes what the file computes; use auto and report this")
-    allowed = [name for name in sizes if name not in refused]
-    chosen = min(allowed, key=lambda name: sizes[name]) if form == AUTO else form  # of equals the simplest
-    why = "asked for" if form != AUTO else f"the smallest of {', '.join(sizes)} with bit-identical answers"
-    if form == AUTO and refused:
-        why += f" (not identical: {', '.join(sorted(refused))})"
     bound = math.ceil(sum(bound_bits(values) for _, values in _weights(proto)) / 8)
     return contents[chosen], Storage(chosen, why, sizes, bound, weight_bytes[chosen])
 
@@ -116,18 +114,3 @@ def _weights(proto: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
     for tensor in proto.graph.initializer:
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8):
             yield tensor.name, numpy_helper.to_array(tensor)
-
-
-def _answers(content: bytes, proto: onnx.ModelProto) -> bytes:
-    """To noise of several sizes, through ONNX Runtime."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-    value = proto.graph.input[0]
-    shape = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
-    noise = np.random.default_rng(0).standard_normal((TRIAL_BATCH, *shape)).astype(np.float32)
-    noise *= np.array([0.1, 0.5, 1, 4], np.float32).reshape(-1, *[1] * len(shape))
-    return bytes(np.ascontiguousarray(session.run(None, {value.name: noise})[0]).tobytes())

@@ -6,7 +6,6 @@ node by node in PyTorch, says what each has to be.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileprune.export.onnx import program
+from mobileprune.export.onnx.session import session
 from mobileprune.export.target import ExportOptions
 
 TOLERANCE = 1e-4
@@ -53,7 +53,7 @@ def locate(model: nn.Module, path: Path, x: Tensor, options: ExportOptions) -> s
     wanted = {name: value.numpy() for name, value in recorder.values.items() if name in makers}
     errors: dict[str, float] = {}
     for name, actual in _values(file, list(wanted), x).items():
-        expected = wanted[name]
+        actual, expected = (np.asarray(value, np.float64) for value in (actual, wanted[name]))  # masks and places too
         same = actual.shape == expected.shape
         errors[name] = float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30)) if same else np.inf
     exact = options.precision == "fp32"
@@ -67,13 +67,8 @@ def locate(model: nn.Module, path: Path, x: Tensor, options: ExportOptions) -> s
 
 def _values(file: onnx.ModelProto, names: list[str], x: Tensor) -> dict[str, Any]:
     """Of the graph, in its order."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
     ordered = [name for node in file.graph.node for name in node.output if name in names]
     shown = {value.name for value in file.graph.output}
     file.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in ordered if name not in shown)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(file.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    return dict(zip(ordered, session.run(ordered, {file.graph.input[0].name: x.numpy()}), strict=True))
+    found = session(file.SerializeToString()).run(ordered, {file.graph.input[0].name: x.numpy()})
+    return dict(zip(ordered, found, strict=True))

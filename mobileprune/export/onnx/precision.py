@@ -1,7 +1,7 @@
 """Fewer bits a number (``PRECISIONS``): float16 storage, and int8 arithmetic. Zeros stay zeros in both.
 
 fp16 keeps float16 values in the file and widens them once, when the file is loaded: arithmetic stays float32, because
-ONNX Runtime has no float16 kernels for most processors and would convert back and forth at every operator.
+on x86 ONNX Runtime has no float16 kernels and would convert back and forth at every operator.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ import torch
 from mobileprune.convert.entropy import bound_bits
 from mobileprune.convert.half import halved
 from mobileprune.errors import MobilepruneError
+from mobileprune.export.choice import choose, noise
 from mobileprune.export.target import AUTO, DENSE, Storage
 from mobileprune.export.torchscript_lite import graph as lite
 from mobileprune.export.torchscript_lite.packed import Array
 
-TRIAL_BATCH = 4
 Module = torch.jit.ScriptModule
 
 
@@ -62,33 +62,25 @@ def store(
             continue
         contents[name] = save(module)
     sizes = {name: len(content) for name, content in contents.items()}
-    expected = answers(contents[DENSE], input_shape)
-    for name in [name for name in contents if answers(contents[name], input_shape) != expected]:
-        if form != AUTO:
-            raise MobilepruneError(f"--sparse-format {name} changes what the file computes; use auto and report this")
-        refused.append(f"not {name}: its answers differ")
-        del contents[name]
-    chosen = min(contents, key=lambda name: (sizes[name], name)) if form == AUTO else form
-    why = "asked for" if form != AUTO else f"the smallest of {', '.join(contents)} with bit-identical answers"
+    chosen, why = choose(contents, form, lambda content: answers(content, input_shape), refused)
     bound = math.ceil(sum(map(bound_bits, _weights(frozen, precision))) / 8)
-    return contents[chosen], Storage(chosen, "; ".join([why, *refused]), sizes, bound, weight_bytes[chosen])
+    return contents[chosen], Storage(chosen, why, sizes, bound, weight_bytes[chosen])
 
 
 def answers(content: bytes, input_shape: tuple[int, int, int]) -> tuple[bytes, bytes]:
     """To noise of several sizes through the lite interpreter, in the first call and in the second."""
     from torch.jit.mobile import _load_for_lite_interpreter
 
-    noise = torch.randn(TRIAL_BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
-    noise *= torch.tensor([0.1, 0.5, 1, 4]).view(-1, 1, 1, 1)
+    inputs = torch.from_numpy(noise(input_shape))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore", DeprecationWarning)
         module = _load_for_lite_interpreter(io.BytesIO(content))
         try:
-            first, second = (module(noise).numpy().tobytes() for _ in range(2))
+            first, second = (module(inputs).numpy().tobytes() for _ in range(2))
         except Exception as error:  # any code of the user's
             reason = " ".join(str(error).split())[-300:]
             raise MobilepruneError(
-                f"the lite interpreter cannot run this model on {TRIAL_BATCH} inputs: {reason}"
+                f"the lite interpreter cannot run this model on {len(inputs)} inputs: {reason}"
             ) from error
     return first, second
 

@@ -169,7 +169,7 @@ def test_a_form_that_changes_the_answers_is_never_taken(monkeypatch: pytest.Monk
         return made, 0
 
     monkeypatch.setitem(FORMS, "packed", rounded)
-    assert "not identical: packed" in store(proto, "auto")[1].why
+    assert "not packed: its answers differ" in store(proto, "auto")[1].why
     with pytest.raises(MobilepruneError, match="changes what the file computes"):
         store(proto, "packed")
 

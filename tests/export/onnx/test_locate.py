@@ -9,8 +9,10 @@ import pytest
 import torch
 from onnx import numpy_helper
 from support.networks import made
+from torch import nn
 
 from mobileprune.convert.fold_bn import fold_bn
+from mobileprune.convert.harden import harden
 from mobileprune.export import ExportOptions, target
 from mobileprune.export.onnx import write
 from mobileprune.export.onnx.locate import locate
@@ -44,6 +46,13 @@ def test_below_fp32_the_worst_is_named(tmp_path: Path) -> None:
     options = ExportOptions(precision="int8", calibration=x)
     write(fold_bn(model), shape, tmp_path / "m", options)
     assert "differs most" in locate(fold_bn(model), tmp_path / "m", x, options)
+
+
+def test_values_that_are_no_floats_are_compared_too(tmp_path: Path) -> None:
+    """A hardened graph has masks and places among its values."""
+    model = harden(nn.Sequential(nn.Flatten(), nn.Linear(4, 5)).eval(), "label-only", 5)
+    write(model, (1, 2, 2), tmp_path / "m", ExportOptions())
+    assert locate(model, tmp_path / "m", torch.randn(3, 1, 2, 2), ExportOptions()) == ""
 
 
 def test_the_target_offers_it() -> None:
