@@ -1,7 +1,8 @@
 """Ten thousand damaged files: each gives a result or an ArtifactError, none a crash or a process that grows.
 
 A driver process imports everything once and forks children that open files without forking again. Where a child dies,
-that file is opened as users do it, with a trial in a forked child: it must end as an ArtifactError there.
+that file is opened as users do it, with a trial in a forked child: it must end as an ArtifactError there; or, where a
+file refused before it had damaged the child's memory, all files that were not refused must run in one process.
 """
 
 from __future__ import annotations

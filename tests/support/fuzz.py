@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,7 @@ def resident_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def batch(folder: Path, target: str, make: Callable[[int], bytes], seeds: range, report: int) -> None:
+def batch(folder: Path, target: str, make: Callable[[int], bytes], seeds: Sequence[int], report: int) -> None:
     """In a forked child: a line before and after each file."""
     del os.fork  # type: ignore[attr-defined]  # so that the trial runs here
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -210,6 +210,15 @@ def batch(folder: Path, target: str, make: Callable[[int], bytes], seeds: range,
     os._exit(0)
 
 
+def lives(folder: Path, target: str, make: Callable[[int], bytes], seeds: list[int]) -> bool:
+    """Whether one process opens and runs all these files, without trials, and does not die."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        batch(folder, target, make, seeds, os.open(os.devnull, os.O_WRONLY))
+    return os.waitpid(pid, 0)[1] == 0
+
+
 def main(seeds: Path, kind: str, count: int) -> None:
     target, structured = ("torchscript-lite", records) if kind == "lite" else ("onnx", fields)
     good = (seeds / kind).read_bytes()
@@ -221,6 +230,7 @@ def main(seeds: Path, kind: str, count: int) -> None:
         done = 0
         while done < count:
             reader, writer = os.pipe()
+            run: list[int] = []  # what users' processes would hold of this batch: refusals come from a trial's process
             pid = os.fork()
             if pid == 0:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -232,6 +242,8 @@ def main(seeds: Path, kind: str, count: int) -> None:
                     if "outcome" in value:
                         done += 1
                         said["growth_mib"] = max(said["growth_mib"], value["growth"])
+                        if value["outcome"] == "result":
+                            run.append(done - 1)
                         if value["outcome"] in ("result", "refused"):
                             said[value["outcome"]] += 1
                         else:
@@ -240,7 +252,9 @@ def main(seeds: Path, kind: str, count: int) -> None:
             if ended:  # the child died of file `done`: what do users see?
                 alone = outcome(Path(work), target, make(done))
                 said["died"] += 1
-                if alone != "refused":
+                # a refused file may damage the memory of the process that tries it, and a later one die of it here
+                survived = alone == "result" and lives(Path(work), target, make, [*run, done])
+                if alone != "refused" and not survived:
                     said["other"][done] = f"{alone} after status {ended}"
                 done += 1
     said["files"] = sorted(path.name for path in seeds.iterdir())
