@@ -67,7 +67,7 @@ def one(case: dict[str, Any] | None, seed: int, ctx: Context) -> dict[str, float
     model = train(config, ctx)
     artifact = export(prune(model, config, ctx) if case else model, config, ctx)
     subject = ask_artifact("artifact", artifact, splits_of(config), ctx)
-    found = measure(subject.outputs)
+    found = measure(subject.scores)
     everyone, canaries = found["all"][ATTACK], found["canaries"][ATTACK]
     values = (
         subject.test_accuracy,

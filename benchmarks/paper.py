@@ -89,11 +89,11 @@ def one(options: Options, ctx: Context) -> dict[str, float]:
     model = train(config, ctx)
     artifact = export(prune(model, config, ctx) if "sparsity" in options else model, config, ctx)
     subject = ask_artifact("artifact", artifact, splits_of(config), ctx)
-    out, found, zeros = subject.outputs, measure(subject.outputs), artifact.manifest.sparsity
+    found, zeros = measure(subject.scores), artifact.manifest.sparsity
     everyone, canaries = found["all"][ATTACK], found["canaries"][ATTACK]
     values = {
         "test_accuracy": subject.test_accuracy,
-        "member_accuracy": float((out.members.argmax(1) == out.member_labels).mean()),
+        "member_accuracy": subject.outputs.accuracy(member=True),
         "attack_accuracy": everyone.balanced_accuracy.value,
         "auc": everyone.auc.value,
         "tpr_at_1pct_fpr": everyone.tpr_at_1pct_fpr.value,

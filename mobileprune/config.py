@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -19,6 +19,7 @@ KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
 PRECISIONS = ("fp32", "fp16", "int8")
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
+ACCESS = ("labels", "top-k", "probabilities", "logits", "file")
 
 
 def option(
@@ -115,6 +116,23 @@ class Config:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How far the attacker of ``attack`` and ``audit`` goes. ``versions``: artifacts of the same model that they also
+    have. ConfigError lists everything that is wrong."""
+
+    access: str = option("logits", "the most that the attacker sees; file: the weights too", choices=ACCESS)
+    references: int = option(0, "models trained, pruned and exported as this one was, to attack with", low=0, high=1024)
+    queries: int = option(1, "queries an example: 10 or more allow attacks by changed copies", low=1, high=1000)
+    jobs: int = option(1, "reference models made at a time, each in a process of its own", low=1)
+    versions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = list(_wrong(self, [f for f in fields(self) if f.name != "versions"]))
+        if problems:
+            raise ConfigError(problems)
+
+
 SECTIONS: dict[str, type[Any]] = {
     "data": DataConfig,
     "train": TrainConfig,
@@ -135,9 +153,14 @@ def flag(name: str) -> str:
 
 
 def _problems(config: Config) -> Iterator[str]:
-    places = [(config, f) for f in fields(config) if f.name not in SECTIONS]
-    places += [(getattr(config, s), f) for s in SECTIONS for f in fields(getattr(config, s))]
-    for owner, item in places:
+    yield from _wrong(config, [f for f in fields(config) if f.name not in SECTIONS])
+    for name, section in SECTIONS.items():
+        yield from _wrong(getattr(config, name), fields(section))
+
+
+def _wrong(owner: Any, items: Iterable[Field[Any]]) -> Iterator[str]:
+    """What breaks the rules of the fields ``items``."""
+    for item in items:
         value, kind, rule = getattr(owner, item.name), value_type(type(owner), item), item.metadata
         if value is None and item.default is None:
             continue

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact
-from mobileprune.attacks import Outputs
-from mobileprune.audit.compare import Group, Measurement, measure
+from mobileprune.attacks import ATTACKS, Evidence, Group, Outputs, Population, Scores, score
+from mobileprune.audit.compare import Measurement, measure
 from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Config, ExportConfig
 from mobileprune.convert.harden import NONE, hardening
@@ -48,6 +48,7 @@ class Subject:
 
     name: str
     outputs: Outputs
+    scores: Scores
     test_accuracy: float
 
 
@@ -142,15 +143,16 @@ def ask(name: str, identity: dict[str, Any], predict: Predict, splits: Splits, c
 
     step = context.store.step("query", {**identity, "split": splits.sha256()}, compute)
     logits = {part: tensor.numpy() for part, tensor in load(step.path / LOGITS)[0].items()}
-    outputs = Outputs(
-        members=logits["members"],
-        nonmembers=logits["held_out"],
-        member_labels=splits.labels[splits.members],
-        nonmember_labels=splits.labels[splits.held_out],
-        member_groups=splits.canary[splits.members],
-        nonmember_groups=splits.canary[splits.held_out],
+    asked = np.concatenate([splits.members, splits.held_out])
+    evidence = Evidence(
+        np.concatenate([logits["members"], logits["held_out"]]),
+        splits.labels[asked],
+        population=Population(logits["test"], splits.labels[splits.test], splits.images.pixels[splits.test]),
+        images=splits.images.pixels[asked],
     )
-    return Subject(name, outputs, float((logits["test"].argmax(1) == splits.labels[splits.test]).mean()))
+    outputs = Outputs(evidence, np.arange(len(asked)) < len(splits.members), splits.canary[asked])
+    correct = logits["test"].argmax(1) == splits.labels[splits.test]
+    return Subject(name, outputs, score(outputs, ATTACKS), float(correct.mean()))
 
 
 def ask_artifact(name: str, artifact: Artifact, splits: Splits, context: Context) -> Subject:
@@ -179,13 +181,12 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Att
     """Every attack on the answers of ``asked``."""
     measured = {}
     for name, subject in asked.items():
-        out = subject.outputs
         accuracy = {
             "test": subject.test_accuracy,
-            "members": float((out.members.argmax(1) == out.member_labels).mean()),
-            "held_out": float((out.nonmembers.argmax(1) == out.nonmember_labels).mean()),
+            "members": subject.outputs.accuracy(member=True),
+            "held_out": subject.outputs.accuracy(member=False),
         }
-        measured[name] = SubjectResult(name, accuracy, measure(out))
+        measured[name] = SubjectResult(name, accuracy, measure(subject.scores))
     data = {
         "name": splits.images.name,
         "split_sha256": splits.sha256(),
@@ -225,4 +226,4 @@ def _hardening_notes(artifact: Artifact) -> Iterator[str]:
 def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy) -> Verdict:
     source = asked.get("source")
     unsure = None if artifact.manifest.lineage["held_out_unseen"] else MEMBERSHIP_UNKNOWN
-    return judge(asked["artifact"].outputs, source.outputs if source else None, policy, unsure=unsure)
+    return judge(asked["artifact"].scores, source.scores if source else None, policy, unsure=unsure)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mobileprune.attacks.base import Attack, Floats, Ints, checked, log_probabilities
+from mobileprune.attacks.base import Attack, log_probabilities
+from mobileprune.attacks.evidence import Evidence, Floats
 
 
-def score(logits: Floats, labels: Ints) -> Floats:
-    """sum_j p_j log p_j, the negative prediction entropy; (N, K), (N,) -> (N,). Labels are not used."""
-    logits, _ = checked(logits, labels)
-    log_p, _ = log_probabilities(logits)
+def score(evidence: Evidence) -> Floats:
+    """sum_j p_j log p_j, the negative prediction entropy. Labels are not used."""
+    log_p, _ = log_probabilities(evidence.logits)
     total: Floats = np.sort(np.exp(log_p) * log_p, axis=1).sum(axis=1)
     return total
 

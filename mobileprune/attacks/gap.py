@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mobileprune.attacks.base import Attack, Floats, Ints, checked
+from mobileprune.attacks.base import Attack
+from mobileprune.attacks.evidence import Evidence, Floats
 
 
-def score(logits: Floats, labels: Ints) -> Floats:
-    """1 if argmax z = y, else 0; (N, K), (N,) -> (N,). Balanced accuracy (acc_train + 1 - acc_test) / 2."""
-    logits, labels = checked(logits, labels)
-    correct: Floats = np.equal(logits.argmax(axis=1), labels).astype(np.float64)
+def score(evidence: Evidence) -> Floats:
+    """1 if argmax z = y, else 0. Balanced accuracy (acc_train + 1 - acc_test) / 2."""
+    correct: Floats = np.equal(evidence.logits.argmax(axis=1), evidence.labels).astype(np.float64)
     return correct
 
 

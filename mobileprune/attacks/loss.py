@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from mobileprune.attacks.base import Attack, Floats, Ints, checked, log_probabilities
-
-
-def score(logits: Floats, labels: Ints) -> Floats:
-    """log p_y, the negative cross-entropy, by log-softmax in float64; (N, K), (N,) -> (N,)."""
-    logits, labels = checked(logits, labels)
-    log_p, _ = log_probabilities(logits)
-    return log_p[np.arange(len(labels)), labels]
+from mobileprune.attacks.base import Attack, log_confidence
+from mobileprune.attacks.evidence import Evidence, Floats
 
 
-LOSS = Attack("loss", "probabilities", score, "Yeom et al., arXiv 1709.01604")
+def score(evidence: Evidence) -> Floats:
+    """log p_y, the negative cross-entropy. Of a model that shows the k likeliest classes only, the floor for others."""
+    return log_confidence(evidence.logits, evidence.labels)
+
+
+LOSS = Attack("loss", "top-k", score, "Yeom et al., arXiv 1709.01604")

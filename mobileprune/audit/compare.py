@@ -1,4 +1,4 @@
-"""Runs every attack on one model's outputs, or on two models' outputs of the same examples."""
+"""What every attack reaches on one model, and how two models' scores of the same examples differ."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mobileprune.attacks import ATTACKS, Access, Outputs
+from mobileprune.attacks import Access, Group, Scores
 from mobileprune.audit import statistics
 from mobileprune.audit.statistics import Estimate
 from mobileprune.errors import DataError
 
-Group = Literal["all", "canaries"]
 Metric = Literal["auc", "tpr_at_1pct_fpr"]
 
 
@@ -48,33 +47,19 @@ class Comparison:
     limit: float
 
 
-def groups(outputs: Outputs) -> dict[Group, Outputs]:
-    """All examples, and the canaries where there are at least 2 on both sides."""
-    found: dict[Group, Outputs] = {"all": outputs}
-    canaries = outputs.subset(True)
-    if min(len(canaries.members), len(canaries.nonmembers)) >= 2:
-        found["canaries"] = canaries
-    return found
-
-
-def scores(attack: str, outputs: Outputs) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
-    """The attack's scores of members (M,) and non-members (N,)."""
-    score = ATTACKS[attack].score
-    return score(outputs.members, outputs.member_labels), score(outputs.nonmembers, outputs.nonmember_labels)
-
-
-def measure(outputs: Outputs, *, confidence: float = 0.95) -> dict[Group, dict[str, Measurement]]:
+def measure(scores: Scores, *, confidence: float = 0.95) -> dict[Group, dict[str, Measurement]]:
     """Every metric of every attack, by group and attack name."""
     return {
-        group: {name: _measure(name, part, confidence) for name in ATTACKS} for group, part in groups(outputs).items()
+        group: {name: _measure(name, part, confidence) for name in part.by_attack}
+        for group, part in scores.groups().items()
     }
 
 
-def _measure(name: str, outputs: Outputs, confidence: float) -> Measurement:
-    members, nonmembers = scores(name, outputs)
+def _measure(name: str, scores: Scores, confidence: float) -> Measurement:
+    members, nonmembers = scores.sides(name)
     return Measurement(
         attack=name,
-        access=ATTACKS[name].access,
+        access=scores.access[name],
         members=len(members),
         nonmembers=len(nonmembers),
         auc=statistics.auc(members, nonmembers, confidence=confidence),
@@ -87,52 +72,54 @@ def _measure(name: str, outputs: Outputs, confidence: float) -> Measurement:
             nonmembers,
             confidence=confidence,
             class_thresholds=name == "modified_entropy",
-            member_labels=outputs.member_labels,
-            nonmember_labels=outputs.nonmember_labels,
+            member_labels=scores.labels[scores.member],
+            nonmember_labels=scores.labels[~scores.member],
         ),
         roc=statistics.roc_points(members, nonmembers),
     )
 
 
-def check_paired(artifact: Outputs, source: Outputs) -> None:
-    """DataError unless both are outputs for the same examples in the same order, as far as can be seen."""
-    for name in ("member_labels", "nonmember_labels", "member_groups", "nonmember_groups"):
+def check_paired(artifact: Scores, source: Scores) -> None:
+    """DataError unless both are scores of the same examples in the same order, as far as can be seen."""
+    for name in ("labels", "member", "canary"):
         if not np.array_equal(getattr(artifact, name), getattr(source, name)):
             raise DataError(
                 f"artifact and source must be asked about the same examples in the same order: {name} differ"
             )
 
 
-def against_ceiling(outputs: Outputs, group: Group, *, limit: float, alpha: float) -> list[Comparison]:
+def against_ceiling(scores: Scores, group: Group, *, limit: float, alpha: float) -> list[Comparison]:
     """Every attack's AUC: ``high`` one-sided at alpha, ``low`` at alpha / number of attacks."""
-    compared = []
-    for name in ATTACKS:
-        members, nonmembers = scores(name, outputs)
+    compared, attacks = [], scores.by_attack
+    for name in attacks:
+        members, nonmembers = scores.sides(name)
         upper = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha)
-        lower = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha / len(ATTACKS))
+        lower = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha / len(attacks))
         estimate = Estimate(
-            upper.value, lower.low, upper.high, 1 - alpha - alpha / len(ATTACKS), upper.method, upper.note
+            upper.value, lower.low, upper.high, 1 - alpha - alpha / len(attacks), upper.method, upper.note
         )
         compared.append(Comparison(name, group, "auc", estimate, limit))
     return compared
 
 
 def against_source(
-    artifact: Outputs, source: Outputs, *, auc_margin: float, tpr_margin: float, alpha: float
+    artifact: Scores, source: Scores, *, auc_margin: float, tpr_margin: float, alpha: float
 ) -> list[Comparison]:
-    """Artifact minus source for every attack, group and metric; TPR only where it is resolvable.
+    """Artifact minus source for every attack on both, group and metric; TPR only where it is resolvable.
 
     ``high`` is one-sided at alpha, ``low`` at alpha / number of comparisons.
     """
     check_paired(artifact, source)
-    paired = {group: (part, groups(source)[group]) for group, part in groups(artifact).items()}
-    alpha_low = alpha / (2 * len(ATTACKS) * len(paired))
+    both = [name for name in artifact.by_attack if name in source.by_attack]
+    theirs = source.groups()
+    paired = {group: (part, theirs[group]) for group, part in artifact.groups().items()}
+    alpha_low = alpha / (2 * len(both) * len(paired))
     compared = []
-    for group, (ours, theirs) in paired.items():
-        for name in ATTACKS:
-            both = (*scores(name, ours), *scores(name, theirs))
-            area = statistics.paired_auc_difference(*both, alpha=alpha, alpha_low=alpha_low)
-            rate = statistics.paired_tpr_difference(*both, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
+    for group, (ours, others) in paired.items():
+        for name in both:
+            sides = (*ours.sides(name), *others.sides(name))
+            area = statistics.paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
+            rate = statistics.paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
             compared.append(Comparison(name, group, "auc", area, auc_margin))
             if rate.value is not None:
                 compared.append(Comparison(name, group, "tpr_at_1pct_fpr", rate, tpr_margin))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mobileprune.attacks import Outputs
-from mobileprune.audit.compare import Comparison, Group, Metric, against_ceiling, against_source, groups
+from mobileprune.attacks import Group, Scores
+from mobileprune.audit.compare import Comparison, Metric, against_ceiling, against_source
 from mobileprune.audit.intervals import not_resolvable
 from mobileprune.audit.statistics import Estimate, smallest_detectable_auc
 from mobileprune.errors import ConfigError
@@ -113,8 +113,8 @@ class Verdict:
         }
 
 
-def judge(artifact: Outputs, source: Outputs | None, policy: Policy, *, unsure: str | None = None) -> Verdict:
-    """The verdict on the artifact's outputs; without ``source`` the deployment question stays open.
+def judge(artifact: Scores, source: Scores | None, policy: Policy, *, unsure: str | None = None) -> Verdict:
+    """The verdict on the attacks' scores of the artifact; without ``source`` the deployment question stays open.
 
     ``unsure``: why it is not certain who is a member. Then no attack can prove anything harmless, so what
     would pass is inconclusive; what fails still fails.
@@ -125,22 +125,20 @@ def judge(artifact: Outputs, source: Outputs | None, policy: Policy, *, unsure: 
     else:
         margins = {"auc_margin": policy.auc_margin, "tpr_margin": policy.tpr_margin}
         findings = [_decide("deployment", against_source(artifact, source, alpha=alpha, **margins))]
-    parts = groups(artifact)
+    parts = artifact.groups()
     findings.append(_decide("ceiling", against_ceiling(artifact, "all", limit=policy.max_auc, alpha=alpha)))
     if "canaries" in parts:
         limit = policy.max_canary_auc
         compared = against_ceiling(parts["canaries"], "canaries", limit=limit, alpha=alpha)
         findings.append(_decide("canary_ceiling", compared))
-    elif artifact.member_groups.any() or artifact.nonmember_groups.any():
+    elif artifact.canary.any():
         reason = "fewer than 2 canaries among the members or the non-members"
         findings.append(_undecided("canary_ceiling", "canaries", policy.max_canary_auc, reason))
     if unsure:
         findings = [f if f.verdict == "fail" else _undecided(f.question, f.group, f.limit, unsure) for f in findings]
     overall = max((finding.verdict for finding in findings), key=SEVERITY.__getitem__)
     detectable: dict[Group, float | None] = {
-        group: smallest_detectable_auc(len(part.members), len(part.nonmembers), alpha=alpha)
-        if min(len(part.members), len(part.nonmembers))
-        else None
+        group: smallest_detectable_auc(*part.counts(), alpha=alpha) if min(part.counts()) else None
         for group, part in parts.items()
     }
     reasons = " ".join(finding.sentence for finding in findings if finding.verdict == overall)

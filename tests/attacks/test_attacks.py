@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobileprune.attacks import ACCESS, ATTACKS, Outputs
+from mobileprune.attacks import ACCESS, ATTACKS, Evidence, Outputs, References, score
 from mobileprune.attacks.base import log_probabilities
 from mobileprune.errors import ArtifactError, DataError
+
+PLAIN = [name for name, attack in ATTACKS.items() if not attack.needs]
 
 
 def slow(name: str, z: list[float], y: int) -> float:
@@ -38,12 +41,12 @@ rows = st.integers(2, 7).flatmap(
 )
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", PLAIN)
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(case=rows)
 def test_matches_the_direct_formula(name: str, case: tuple[list[list[float]], int]) -> None:
     logits, y = case
-    got = ATTACKS[name].score(np.array(logits), np.full(len(logits), y))
+    got = ATTACKS[name].score(Evidence(np.array(logits), np.full(len(logits), y)))
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, [slow(name, z, y) for z in logits], rtol=1e-9, atol=1e-12)
 
@@ -52,7 +55,7 @@ def test_saturated_logits_stay_finite_and_exact() -> None:
     logits = np.array([[1e3, -1e3, -1e3], [-1e3, 1e3, -1e3], [1e3, 1e3, -1e3], [0.0, 0.0, 0.0], [40.0, 0.0, -1e3]])
     labels = np.zeros(5, np.int64)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        got = {name: attack.score(logits, labels) for name, attack in ATTACKS.items()}
+        got = {name: ATTACKS[name].score(Evidence(logits, labels)) for name in PLAIN}
     assert all(np.isfinite(scores).all() for scores in got.values())
     np.testing.assert_allclose(
         got["confidence"], [2000 - math.log(2), -2000, 0, -math.log(2), 40], rtol=1e-13, atol=1e-13
@@ -69,13 +72,13 @@ def test_log_probabilities_do_not_cancel_next_to_one() -> None:
     assert log_not_p[0, 1] == pytest.approx(-math.exp(-50), rel=1e-13)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_permuted_classes_tie_exactly(name: str) -> None:
     rng = np.random.default_rng(0)
     row, order = rng.normal(0, 5, 10), rng.permutation(10)
     y = int(row.argmax())
-    first = ATTACKS[name].score(row[None], np.array([y]))
-    second = ATTACKS[name].score(row[order][None], np.array([int(np.flatnonzero(order == y)[0])]))
+    first = ATTACKS[name].score(Evidence(row[None], np.array([y])))
+    second = ATTACKS[name].score(Evidence(row[order][None], np.array([int(np.flatnonzero(order == y)[0])])))
     assert first[0] == second[0]
 
 
@@ -84,18 +87,17 @@ def test_registry_is_consistent() -> None:
     assert ATTACKS["gap"].access == "labels"
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_empty_input_gives_no_scores(name: str) -> None:
-    assert ATTACKS[name].score(np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0,)
+    assert ATTACKS[name].score(Evidence(np.zeros((0, 3)), np.zeros(0, np.int64))).shape == (0,)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e308])
-def test_logits_that_are_not_finite_are_refused(name: str, bad: float) -> None:
+def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
     logits = np.zeros((3, 2))
     logits[1, 0] = bad
     with pytest.raises(ArtifactError, match="1 of 3 examples are not, the first at index 1"):
-        ATTACKS[name].score(logits, np.zeros(3, np.int64))
+        Evidence(logits, np.zeros(3, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -111,19 +113,27 @@ def test_logits_that_are_not_finite_are_refused(name: str, bad: float) -> None:
 )
 def test_shapes_and_labels_are_checked(logits: np.ndarray, labels: np.ndarray, error: type[Exception]) -> None:
     with pytest.raises(error):
-        ATTACKS["loss"].score(logits, labels)
+        Evidence(logits, labels)
 
 
-def test_outputs_subset_and_checks() -> None:
-    flags = np.array([True, False, True])
-    outputs = Outputs(np.eye(3), np.eye(3)[:2], np.arange(3), np.arange(2), flags, flags[:2])
-    canaries, ordinary = outputs.subset(True), outputs.subset(False)
-    assert canaries.member_labels.tolist() == [0, 2]
-    assert canaries.nonmember_labels.tolist() == [0]
-    assert ordinary.members.tolist() == [[0, 1, 0]]
-    assert ordinary.nonmembers.tolist() == [[0, 1, 0]]
-    assert len(canaries.subset(False).members) == 0
-    with pytest.raises(DataError, match="member_groups"):
-        Outputs(np.eye(3), np.eye(3), np.arange(3), np.arange(3), flags[:2], flags)
-    with pytest.raises(ArtifactError, match="number of classes"):
-        Outputs(np.eye(3), np.eye(4), np.arange(3), np.arange(4), flags, np.zeros(4, bool))
+def test_scores_know_their_sides_and_groups() -> None:
+    member, canary = np.arange(6) < 3, np.array([True, False, True, True, True, False])
+    found = score(Outputs(Evidence(np.eye(6), np.arange(6)), member, canary), ATTACKS, "labels")
+    assert found.counts() == (3, 3)
+    assert list(found.by_attack) == ["gap"]
+    assert found.skipped["loss"] == "needs top-k, and only labels are given"
+    canaries = found.groups()["canaries"]
+    assert canaries.labels.tolist() == [0, 2, 3, 4]
+    assert canaries.member.tolist() == [True, True, False, False]
+    assert list(found.where(member).groups()) == ["all"], "no canaries on one side"
+    assert [len(side) for side in canaries.sides("gap")] == [2, 2]
+
+
+def test_what_does_not_fit_the_answers_is_refused() -> None:
+    evidence = Evidence(np.eye(3), np.arange(3))
+    with pytest.raises(DataError, match="member must be bool of shape"):
+        Outputs(evidence, np.ones(2, bool), np.ones(3, bool))
+    with pytest.raises(DataError, match="images: 2 examples, but there are 3"):
+        replace(evidence, images=np.zeros((2, 1, 2, 2), np.uint8))
+    with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
+        References([np.eye(3)], np.ones((2, 3), bool), [])

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mobileprune.attacks import ATTACKS, Outputs
+from mobileprune.attacks import ATTACKS, Evidence, Outputs, Scores, score
 from mobileprune.audit.compare import Comparison, against_ceiling, measure
 from mobileprune.audit.statistics import Estimate
-from mobileprune.audit.verdict import CAVEAT, EXIT_CODES, Policy, _decide, judge
+from mobileprune.audit.verdict import CAVEAT, EXIT_CODES, Policy, Verdict, _decide
+from mobileprune.audit.verdict import judge as judge_scores
 from mobileprune.errors import ConfigError, DataError
 
 
@@ -26,15 +27,26 @@ def outputs(
         logits = rng.normal(0, 1, (size, 4))
         logits[np.arange(size), labels] += 1 + gain + canary_gain * groups
         sides.append((logits, labels, groups))
-    (x, xl, xg), (y, yl, yg) = sides
-    return Outputs(x, y, xl, yl, xg, yg)
+    logits, labels, canary = map(np.concatenate, zip(*sides, strict=True))
+    return Outputs(Evidence(logits, labels), np.arange(m + n) < m, canary)
+
+
+def scores(found: Outputs) -> Scores:
+    return score(found, ATTACKS)
+
+
+def judge(artifact: Outputs, source: Outputs | None, policy: Policy) -> Verdict:
+    return judge_scores(scores(artifact), source and scores(source), policy)
+
+
+def changed(source: Outputs, change: np.ndarray) -> Outputs:
+    """``change`` (N, 4) added to the logits."""
+    return replace(source, evidence=replace(source.evidence, logits=source.evidence.logits + change))
 
 
 def with_margin(source: Outputs, margin: float) -> Outputs:
     """An export whose outputs favour the true class of members."""
-    members = source.members.copy()
-    members[np.arange(len(members)), source.member_labels] += margin
-    return replace(source, members=members)
+    return changed(source, margin * np.outer(source.member, np.ones(4)) * np.eye(4)[source.evidence.labels])
 
 
 def by_question(verdict) -> dict:
@@ -55,7 +67,7 @@ def test_at_the_limit_a_pass_is_as_rare_as_stated() -> None:
         np.mean(
             [
                 c.estimate.value
-                for c in against_ceiling(outputs(9000, 9000, leak=0.6), "all", limit=0.6, alpha=0.05)
+                for c in against_ceiling(scores(outputs(9000, 9000, leak=0.6)), "all", limit=0.6, alpha=0.05)
                 if c.attack == "loss"
             ]
         )
@@ -96,8 +108,8 @@ def test_identical_outputs_pass_deployment() -> None:
 
 def test_a_neutral_export_passes_deployment() -> None:
     source, rng = outputs(900, 900, leak=0.3, canaries=60), np.random.default_rng(1)
-    noise = {side: getattr(source, side) + rng.normal(0, 5e-7, (900, 4)) for side in ("members", "nonmembers")}
-    assert by_question(judge(replace(source, **noise), source, Policy()))["deployment"].verdict == "pass"
+    noisy = changed(source, rng.normal(0, 5e-7, (1800, 4)))
+    assert by_question(judge(noisy, source, Policy()))["deployment"].verdict == "pass"
 
 
 def test_an_export_that_favours_members_fails_deployment() -> None:
@@ -110,9 +122,9 @@ def test_an_export_that_favours_members_fails_deployment() -> None:
 
 def test_a_leak_on_canaries_alone_fails_deployment() -> None:
     source = outputs(500, 500, canaries=50)
-    members = source.members.copy()
-    members[np.arange(50), source.member_labels[:50]] += 4
-    finding = by_question(judge(replace(source, members=members), source, Policy()))["deployment"]
+    leak = 4 * np.eye(4)[source.evidence.labels]
+    leak[50:] = 0
+    finding = by_question(judge(changed(source, leak), source, Policy()))["deployment"]
     assert finding.verdict == "fail"
     assert finding.group == "canaries"
 
@@ -126,7 +138,7 @@ def test_without_the_source_deployment_stays_open() -> None:
 
 
 def test_other_examples_are_refused() -> None:
-    with pytest.raises(DataError, match="member_labels differ"):
+    with pytest.raises(DataError, match="labels differ"):
         judge(outputs(50, 50), outputs(50, 50, seed=1), Policy())
 
 
@@ -157,17 +169,17 @@ def test_everything_is_plain_json_at_any_size(sizes: tuple[int, int], canaries: 
     verdict = judge(found, with_margin(found, 0.1), Policy())
     text = json.dumps(verdict.to_dict(), allow_nan=False)
     assert json.loads(text)["caveat"] == CAVEAT
-    measured = {g: {a: m.to_dict() for a, m in attacks.items()} for g, attacks in measure(found).items()}
+    measured = {g: {a: m.to_dict() for a, m in attacks.items()} for g, attacks in measure(scores(found)).items()}
     json.dumps(measured, allow_nan=False)
     assert all(list(attacks) == list(ATTACKS) for attacks in measured.values())
     assert EXIT_CODES == {"pass": 0, "fail": 3, "inconclusive": 4}
 
 
 def test_measure_reports_the_groups() -> None:
-    measured = measure(outputs(150, 120, canaries=30))
+    measured = measure(scores(outputs(150, 120, canaries=30)))
     assert list(measured) == ["all", "canaries"]
     loss = measured["all"]["loss"]
-    assert (loss.members, loss.nonmembers, loss.access) == (150, 120, "probabilities")
+    assert (loss.members, loss.nonmembers, loss.access) == (150, 120, "top-k")
     assert loss.tpr_at_1pct_fpr.value is not None
     assert loss.tpr_at_01pct_fpr.value is None
     assert "per class" in measured["all"]["modified_entropy"].balanced_accuracy.method
