@@ -23,7 +23,7 @@ from mobileprune.api import configure, context
 from mobileprune.artifact import Artifact
 from mobileprune.bench import bench
 from mobileprune.errors import MobilepruneError
-from mobileprune.evaluate import ask_artifact
+from mobileprune.evaluate import ask, of_artifact
 from mobileprune.export import TARGETS
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export
@@ -79,7 +79,7 @@ def examine(artifact: Artifact, reference: Artifact, splits: Any, ctx: Context) 
     return {
         "storage": manifest.storage,
         "parity": manifest.parity,
-        "test_accuracy": ask_artifact("artifact", artifact, splits, ctx).test_accuracy,
+        "test_accuracy": ask(of_artifact("artifact", artifact, ctx), splits, ctx).test_accuracy,
         "bench": measured.to_dict() | {"machine": None},
     }
 
@@ -92,19 +92,18 @@ def network(name: str, side: int, options: Options, targets: list[str], folder: 
     pruned = prune(dense, config, ctx)
     plain = configure(**common, sparse_format="dense")
     reference = export(pruned, plain, ctx)
-    rows: dict[str, Any] = {}
-    for target, precision, form in cases(targets):
-        try:
-            made = export(pruned, configure(**common, target=target, precision=precision, sparse_format=form), ctx)
-        except MobilepruneError as error:
-            rows[f"{target} {precision} {form}"] = {"refused": str(error).partition(";")[0]}
-            continue
-        rows[f"{target} {precision} {form}"] = examine(made, reference, splits, ctx)
-        print(name, target, precision, form, made.manifest.size_bytes, flush=True)
     halved = prune(dense, configure(**{**common, "sparsity": 0.0, **CHANNELS}), ctx)
-    for precision in TARGETS["onnx"].precisions:
-        made = export(halved, configure(**common, precision=precision), ctx)
-        rows[f"onnx {precision} half the channels"] = examine(made, reference, splits, ctx)
+    wanted = [(f"{t} {p} {f}", pruned, {"target": t, "precision": p, "sparse_format": f}) for t, p, f in cases(targets)]
+    wanted += [(f"onnx {p} half the channels", halved, {"precision": p}) for p in TARGETS["onnx"].precisions]
+    rows: dict[str, Any] = {}
+    for words, folder_of_model, how in wanted:
+        try:
+            made = export(folder_of_model, configure(**common, **how), ctx)
+        except MobilepruneError as error:
+            rows[words] = {"refused": str(error).partition(";")[0]}
+            continue
+        rows[words] = examine(made, reference, splits, ctx)
+        print(name, words, made.manifest.size_bytes, flush=True)
     return {"side": side, "options": options, "parameters": pruned.info.sparsity["all_total"], "rows": rows}
 
 

@@ -19,7 +19,7 @@ from seeds import difference, interval, outcome
 
 from mobileprune.api import configure, context
 from mobileprune.audit.compare import measure
-from mobileprune.evaluate import ask_artifact
+from mobileprune.evaluate import ask, of_artifact
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export
 from mobileprune.pipeline.inputs import splits_of
@@ -66,7 +66,7 @@ def one(case: dict[str, Any] | None, seed: int, ctx: Context) -> dict[str, float
     config = configure(seed=seed, **(case or {}))
     model = train(config, ctx)
     artifact = export(prune(model, config, ctx) if case else model, config, ctx)
-    subject = ask_artifact("artifact", artifact, splits_of(config), ctx)
+    subject = ask(of_artifact("artifact", artifact, ctx), splits_of(config), ctx)
     found = measure(subject.scores)
     everyone, canaries = found["all"][ATTACK], found["canaries"][ATTACK]
     values = (

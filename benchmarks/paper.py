@@ -79,7 +79,7 @@ def one(options: Options, ctx: Context) -> dict[str, float]:
     """The numbers of one exported file."""
     from mobileprune.audit.compare import measure
     from mobileprune.bench import file_size
-    from mobileprune.evaluate import ask_artifact
+    from mobileprune.evaluate import ask, of_artifact
     from mobileprune.pipeline.export import export
     from mobileprune.pipeline.inputs import splits_of
     from mobileprune.pipeline.prune import prune
@@ -88,7 +88,7 @@ def one(options: Options, ctx: Context) -> dict[str, float]:
     config = configure(**options)
     model = train(config, ctx)
     artifact = export(prune(model, config, ctx) if "sparsity" in options else model, config, ctx)
-    subject = ask_artifact("artifact", artifact, splits_of(config), ctx)
+    subject = ask(of_artifact("artifact", artifact, ctx), splits_of(config), ctx)
     found, zeros = measure(subject.scores), artifact.manifest.sparsity
     everyone, canaries = found["all"][ATTACK], found["canaries"][ATTACK]
     values = {

@@ -12,20 +12,23 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from mobileprune import defenses, evaluate, models
+from mobileprune import defenses, evaluate, foreign, models
 from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
-from mobileprune.audit.verdict import Policy
+from mobileprune.audit import gates
+from mobileprune.audit.gates import Gate, Gates
+from mobileprune.audit.verdict import EXIT_CODES, Policy
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.config import OWNERS, Config, TrainConfig, flag, from_dict, nested
+from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.export.lint import findings_of
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
+from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 from mobileprune.pipeline.context import Context
@@ -39,7 +42,26 @@ from mobileprune.report import write_report
 from mobileprune.runs import RunStore, StepResult
 
 Where = str | Path
+Limits = Policy | Gates | Where
+"""Of an audit: a policy, one with gates, or the file that holds them."""
 REPORT_FILES = ("report.html", "report.md", "report.json")
+
+
+@dataclass(frozen=True)
+class Audited(AuditResult):
+    """An audit with the gates of its policy; ``bench`` where a gate asked for one."""
+
+    gates: tuple[Gate, ...] = ()
+    bench: BenchResult | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the worst of the verdict and the gates."""
+        return EXIT_CODES[gates.worst([self.verdict.overall, *(gate.outcome for gate in self.gates)])]
+
+    def to_dict(self) -> dict[str, Any]:
+        measured = {"bench": self.bench.to_dict()} if self.bench else {}
+        return {**super().to_dict(), "gates": [gate.to_dict() for gate in self.gates], **measured}
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,7 @@ class ReportResult:
 
     artifact: Artifact
     bench: BenchResult
-    audit: AuditResult
+    audit: Audited
     steps: tuple[StepResult, ...]
     paths: dict[str, Path]
 
@@ -114,7 +136,8 @@ def export(
     source: Where | None = None,
     *,
     ctx: Context | None = None,
-    policy: Policy | None = None,
+    policy: Limits | None = None,
+    effort: Effort | None = None,
     force: bool = False,
     **options: Any,
 ) -> ReportResult:
@@ -126,6 +149,7 @@ def export(
     """
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
+    limits = _limits(policy)
     _check_options(config, options)
     _check_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
@@ -135,7 +159,8 @@ def export(
     if not _is_same(output, made):
         made = write_artifact(output, made.path / chosen.file, made.manifest, force=force)
     data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
-    return report(output, data=data, ctx=ctx, policy=policy)
+    data |= {"model": config.train.model, "budget": config.prune.budget}  # as reference models need them
+    return report(output, data=data, ctx=ctx, policy=limits, effort=effort)
 
 
 def bench(
@@ -152,20 +177,53 @@ def bench(
     return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
 
 
-def attack(artifact: Where, *, data: Mapping[str, Any] | None = None, ctx: Context | None = None) -> AttackResult:
-    """Every attack on the file, its source and the dense baseline."""
-    return audit(artifact, data=data, ctx=ctx).attack
-
-
-def audit(
-    artifact: Where,
+def attack(
+    artifact: Where | None = None,
     *,
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
-    policy: Policy | None = None,
-) -> AuditResult:
-    """The attacks and the verdict under ``policy``. ``data``: dataset and data_dir, where the manifest can't tell."""
-    return _audit(Artifact.load(Path(artifact)), dict(data or {}), ctx or context(), policy or Policy())[0]
+    effort: Effort | None = None,
+    **stranger: Unpack[Stranger],
+) -> AttackResult | ForeignResult:
+    """Every attack that ``effort`` allows on the file, its source and the dense baseline.
+
+    ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
+    (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
+    may be a model file without a manifest too, for which ``mean`` and ``std`` say what it is fed. ``kind``: logits or
+    probabilities. Then ``data`` has to state who is a member.
+    """
+    data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
+    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
+    if not isinstance(found, Path):
+        return foreign.result(found)
+    return _audit(Artifact.load(found), data, ctx, Gates(), effort)[0].attack
+
+
+def audit(
+    artifact: Where | None = None,
+    *,
+    data: Mapping[str, Any] | None = None,
+    ctx: Context | None = None,
+    policy: Limits | None = None,
+    effort: Effort | None = None,
+    **stranger: Unpack[Stranger],
+) -> Audited | ForeignResult:
+    """The attacks and the verdict under ``policy``.
+
+    ``data``: dataset and data_dir where the manifest cannot tell; for reference models also model (a function of the
+    user's, which they run) and budget (a file).
+
+    ``stranger``: as in :func:`attack`. A policy with gates over latency or size has the artifact benchmarked too.
+    """
+    limits = _limits(policy)
+    data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
+    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
+    if not isinstance(found, Path):
+        return foreign.result(found, limits)
+    loaded = Artifact.load(found)
+    audited, kin = _audit(loaded, data, ctx, limits, effort)
+    measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
+    return _gated(audited, loaded, measured, limits, bench=measured)
 
 
 def report(
@@ -174,13 +232,15 @@ def report(
     *,
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
-    policy: Policy | None = None,
+    policy: Limits | None = None,
+    effort: Effort | None = None,
 ) -> ReportResult:
     """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
-    loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
-    audited, kin = _audit(loaded, dict(data or {}), ctx, policy or Policy())
+    loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), _limits(policy)
+    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort())
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
-    result = ReportResult(loaded, measured, audited, tuple(ctx.store.done), {})
+    gated = _gated(audited, loaded, measured, limits)
+    result = ReportResult(loaded, measured, gated, tuple(ctx.store.done), {})
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
@@ -236,12 +296,31 @@ def lint(path: Where) -> dict[str, Any]:
     return {"path": str(path), "findings": found}
 
 
-def _audit(artifact: Artifact, data: dict[str, Any], ctx: Context, policy: Policy) -> tuple[AuditResult, Relatives]:
+def _audit(
+    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort
+) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
     kin = evaluate.relatives(artifact, data, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx)
-    verdict = evaluate.verdict(artifact, asked, policy)
-    return AuditResult(evaluate.result(artifact, splits, asked), verdict), kin
+    asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
+    verdict = evaluate.verdict(artifact, asked, limits.policy)
+    return AuditResult(evaluate.result(artifact, splits, asked, effort), verdict), kin
+
+
+def _gated(
+    audited: AuditResult, artifact: Artifact, measured: BenchResult | None, limits: Gates, **more: Any
+) -> Audited:
+    values = {
+        "audit": audited.to_dict(),
+        "manifest": artifact.manifest.to_dict(),
+        "bench": measured and measured.to_dict(),
+    }
+    return Audited(audited.attack, audited.verdict, tuple(limits.check(values)), **more)
+
+
+def _limits(policy: Limits | None) -> Gates:
+    if isinstance(policy, str | Path):
+        return gates.read(Path(policy))
+    return policy if isinstance(policy, Gates) else Gates(policy or Policy())
 
 
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:

@@ -47,6 +47,7 @@ class DataConfig:
         low=0.0,
         high=0.5,
     )
+    redraw: int | None = option(None, "throw the coins of membership anew: the data of the N-th reference model", low=0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,16 @@ class Config:
         if problems:
             raise ConfigError(problems)
 
+    @property
+    def training_seed(self) -> int:
+        """Of initialisation, order of batches and all else but the split. A redraw has its own: whoever makes reference
+        models knows the seed of the split from the manifest, but must not train from the very weights of the target."""
+        if self.data.redraw is None:
+            return self.seed
+        from mobileprune.seeding import stream  # brings numpy, which --help can do without
+
+        return stream(self.seed, "redraw", self.data.redraw)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -129,6 +140,8 @@ class Effort:
 
     def __post_init__(self) -> None:
         problems = list(_wrong(self, [f for f in fields(self) if f.name != "versions"]))
+        if not problems and self.references % 2:
+            problems = [f"--references {self.references}: must be even; then each example is in exactly half of them"]
         if problems:
             raise ConfigError(problems)
 

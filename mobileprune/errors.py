@@ -35,6 +35,9 @@ class ConfigError(UsageError):
         self.problems = list(problems)
         super().__init__("; ".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        return type(self), (self.problems,)  # by default the text would be taken for the problems, letter by letter
+
 
 class DataError(MobilepruneError):
     pass

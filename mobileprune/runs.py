@@ -1,19 +1,21 @@
 """RunStore: every step's result under the hash of what went in. Resumable, atomic, never pickle.
 
-    ROOT/<step>/<key>/        a finished result, with ``step.json`` (its inputs)
+    ROOT/<step>/<key>/        a finished result, with ``step.json`` (its record: what went in)
     ROOT/partial/<key>/       checkpoints of a step that is running or was killed
 
 ``key`` is the SHA-256 of the step's name, its inputs, the versions of the tools that compute it and the
 source of mobileprune's computing half: changed code never answers with a result of the old. A finished
 folder appears by one rename, so a kill leaves either the whole result or a partial one to continue.
+A result that is not there is held against its nearest kin, so that a run can say why it computes anew.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,10 +24,14 @@ from typing import Any
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_folder, digest, sha256, write_json
+from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
-JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate.py", "inspection", "report")
+JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate", "inspection", "report")
 KEY_LENGTH = 32
+RECORD = "step.json"
+KIN = 50
+"""How many of the newest records a new one is held against."""
 
 
 def tool_versions() -> dict[str, str]:
@@ -46,16 +52,56 @@ def default_root() -> Path:
     return Path(os.environ.get("MOBILEPRUNE_RUNS") or Path(cache) / "mobileprune")
 
 
+def record_of(step: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"step": step, "inputs": inputs, "versions": tool_versions(), "source": source_digest()}
+
+
+def read_record(result: Path) -> dict[str, Any] | None:
+    """What went into the finished ``result``; None when its record is missing or damaged."""
+    try:
+        value = parse((result / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def differing(record: dict[str, Any], results: Path) -> tuple[str, ...]:
+    """Dotted keys in which ``record`` differs from the nearest of the newest ``KIN`` records in ``results``, sorted."""
+    try:
+        found = [entry for entry in os.scandir(results) if not entry.name.startswith(".")]
+        newest = sorted(found, key=lambda entry: entry.stat().st_mtime, reverse=True)[:KIN]
+    except OSError:  # no result yet, or one removed meanwhile
+        return ()
+    own = set(_leaves(record))
+    others = (read_record(Path(entry)) for entry in newest)
+    differences = [{key for key, _ in own ^ set(_leaves(other))} for other in others if other is not None]
+    return tuple(sorted(min(differences, key=len, default=())))
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and their values as JSON, where 1 is not 1.0; a list is one value."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _leaves(part, f"{key}.{name}" if key else name)
+    else:
+        yield key, json.dumps(value)
+
+
 @dataclass(frozen=True)
 class StepResult:
+    """``changed``: dotted keys of the record that differ from the nearest earlier result of the step, such as
+    ``inputs.config.train.epochs`` or ``versions.torch``; empty when reused, or when there is no earlier one."""
+
     step: str
     key: str
     path: Path
     reused: bool
     seconds: float
+    changed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "key": self.key, "reused": self.reused, "seconds": round(self.seconds, 3)}
+        known = {"step": self.step, "key": self.key, "reused": self.reused, "seconds": round(self.seconds, 3)}
+        return {**known, "changed": list(self.changed)}
 
 
 @dataclass
@@ -71,13 +117,13 @@ class RunStore:
 
         ``folder`` is to be filled; ``partial`` is kept between attempts, for checkpoints.
         """
-        record = {"step": name, "inputs": inputs, "versions": tool_versions(), "source": source_digest()}
-        key = digest(record)[:KEY_LENGTH]
-        path = self.root / name / key
+        record = record_of(name, inputs)
+        path = self.place(name, inputs)
         started = time.monotonic()
-        partial = self.root / "partial" / key
-        reused = path.is_dir()
+        partial = self.root / "partial" / path.name
+        reused, changed = path.is_dir(), tuple[str, ...]()
         if not reused:
+            changed = differing(record, path.parent)
             try:
                 partial.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -86,7 +132,14 @@ class RunStore:
                 ) from error
             self._compute(path, record, compute, partial)
         shutil.rmtree(partial, ignore_errors=True)  # of a run killed just before this line, too
-        result = StepResult(name, key, path, reused, time.monotonic() - started)
+        return self.note(StepResult(name, path.name, path, reused, time.monotonic() - started, changed))
+
+    def place(self, name: str, inputs: dict[str, Any]) -> Path:
+        """Where the result for these inputs is, or will be."""
+        return self.root / name / digest(record_of(name, inputs))[:KEY_LENGTH]
+
+    def note(self, result: StepResult) -> StepResult:
+        """Count a step that was asked for, here or in another process."""
         self.done.append(result)
         if self.on_step:
             self.on_step(result)
@@ -97,7 +150,7 @@ class RunStore:
         try:
             with atomic_folder(path) as folder:
                 compute(folder, partial)
-                write_json(folder / "step.json", record)
+                write_json(folder / RECORD, record)
         except MobilepruneError:
             if not path.is_dir():  # another process finished the same step first: its result is as good
                 raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-TINY = {"members": 60, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
+TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 OF_THE_USER = ("SOURCE_DATE_EPOCH", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS")
 
 

@@ -19,17 +19,24 @@ from mobileprune.artifact import Artifact
 from mobileprune.bench import BenchResult
 from mobileprune.config import Config
 from mobileprune.errors import ConfigError, MobilepruneError, UsageError
-from mobileprune.evaluate import AttackResult, AuditResult
+from mobileprune.evaluate import AttackResult
+from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import Difference, Explanation
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 
-TINY = {"members": 60, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
+TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 api = importlib.import_module("mobileprune.api")
 
 
 def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_path, capfd, quick_bench) -> None:
-    ctx, artifact = mobileprune.context(store), artifacts["onnx"]
+    ctx, artifact, table = mobileprune.context(store), artifacts["onnx"], tmp_path / "t.npz"
+    np.savez(
+        table,
+        outputs=np.random.default_rng(0).normal(size=(60, 3)),
+        labels=np.arange(60) % 3,
+        member=np.arange(60) < 30,
+    )
     capfd.readouterr()
     made = mobileprune.export(tmp_path / "out", ctx=ctx, **TINY)
     results = {
@@ -39,7 +46,8 @@ def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_pat
         Artifact: made.artifact,
         BenchResult: mobileprune.bench(artifact, ctx=ctx, min_runs=5, min_secs=0),
         AttackResult: mobileprune.attack(artifact, ctx=ctx),
-        AuditResult: mobileprune.audit(artifact, ctx=ctx),
+        api.Audited: mobileprune.audit(artifact, ctx=ctx),
+        ForeignResult: mobileprune.attack(outputs=table, ctx=ctx),
         dict: mobileprune.inspect(artifact),
         Difference: mobileprune.compare(artifact, artifact),
         Explanation: mobileprune.explain(artifact),

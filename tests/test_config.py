@@ -143,6 +143,14 @@ def test_unknown_options_suggest_the_nearest() -> None:
         nested({"sparcity": 0.5})
 
 
+def test_a_redraw_is_trained_from_a_seed_of_its_own() -> None:
+    assert [config(seed=seed).training_seed for seed in (0, 7)] == [0, 7]
+    found = [config(seed=seed, redraw=redraw).training_seed for seed in range(5) for redraw in range(9)]
+    assert len({*found, *range(5)}) == len(found) + 5
+    assert config(seed=3, redraw=2).training_seed == config(seed=3, redraw=2, epochs=1).training_seed
+    assert "training_seed" not in config(redraw=2).to_dict()
+
+
 def test_values_are_laid_over_a_base() -> None:
     base = config(sparsity=0.5, epochs=3, seed=4)
     laid = from_dict({"train": {"epochs": 9}}, base)

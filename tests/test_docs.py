@@ -52,6 +52,7 @@ def test_every_verb_option_and_exit_code_is_documented() -> None:
 
 
 def test_every_name_that_an_option_takes_is_in_the_readme() -> None:
+    from mobileprune.attacks import ATTACKS
     from mobileprune.convert.harden import HARDENINGS
     from mobileprune.defenses import DEFENSES
     from mobileprune.models import FAMILIES, MODELS
@@ -59,7 +60,7 @@ def test_every_name_that_an_option_takes_is_in_the_readme() -> None:
     from mobileprune.pruning.budgets import SHARED
     from mobileprune.pruning.patterns import NAMED
 
-    for name in (*HARDENINGS, *DEFENSES, *FAMILIES, *MODELS, *METHODS, *SHARED, *NAMED):
+    for name in (*ATTACKS, *HARDENINGS, *DEFENSES, *FAMILIES, *MODELS, *METHODS, *SHARED, *NAMED):
         assert re.search(rf"[`|+ ]{name}", README), name
 
 
@@ -81,6 +82,11 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
         value = json.loads(max(publish.RESULTS.glob("*-leakage.json")).read_text("utf-8"))
         assert publish.page(value) == (publish.RESULTS / "leakage.md").read_text("utf-8")
         assert publish.drawing(value) == (publish.RESULTS / "leakage.svg").read_text("utf-8")
+        import attacks
+
+        value = json.loads(max(publish.RESULTS.glob("*-attacks.json")).read_text("utf-8"))
+        assert attacks.page(value) == (publish.RESULTS / "attacks.md").read_text("utf-8")
+        assert attacks.short(value) in README
         import publish_paper
 
         for path in publish.RESULTS.glob("*-paper-*.json"):
@@ -90,7 +96,7 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
             assert publish_paper.page(value) == (publish.RESULTS / f"{name}.md").read_text("utf-8")
             assert publish_paper.drawing(value) == (publish.RESULTS / f"{name}.svg").read_text("utf-8")
     finally:
-        for name in ("publish", "publish_paper", "record"):
+        for name in ("attacks", "publish", "publish_paper", "record", "seeds"):
             sys.modules.pop(name, None)
 
 

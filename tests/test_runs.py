@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mobileprune import runs
+from mobileprune.cli.progress import Console
 from mobileprune.errors import MobilepruneError, ParityError
-from mobileprune.runs import RunStore, StepResult, default_root, source_digest, tool_versions
+from mobileprune.runs import KIN, RECORD, RunStore, StepResult, default_root, source_digest, tool_versions
+from mobileprune.schemas import problems
 
 
 class Step:
@@ -35,7 +38,8 @@ def test_a_finished_step_is_reused(tmp_path: Path) -> None:
     assert first.path == again.path == elsewhere.path == tmp_path / "train" / first.key
     assert (first.path / "result.txt").read_text() == "run 1"
     assert store.done == heard == [first, again]
-    assert first.to_dict().keys() == {"step", "key", "reused", "seconds"}
+    assert first.to_dict().keys() == {"step", "key", "reused", "seconds", "changed"}
+    assert [problems(result.to_dict(), "step") for result in store.done] == [[], []]
     assert list((tmp_path / "partial").iterdir()) == []
 
 
@@ -83,6 +87,66 @@ def test_the_source_digest_covers_all_but_judging_and_showing(tmp_path: Path, mo
     judging = [digest_with(name) for name in ("report/roc.py", "cli/parser.py", "audit/roc.py", "attacks/loss.py")]
     assert set(judging) == {source_digest()}
     assert len({*computing, source_digest()}) == len(computing) + 1
+
+
+def test_a_miss_says_what_changed_since_the_nearest_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, step = RunStore(tmp_path), Step()
+
+    def changed(name: str = "train", **inputs: Any) -> tuple[str, ...]:
+        return store.step(name, inputs, step).changed
+
+    assert changed(config={"train": {"epochs": 3, "lr": 1}, "of": [1, 2]}, seed=0) == (), "there is none yet"
+    assert changed(config={"train": {"epochs": 3, "lr": 1}, "of": (1, 2)}, seed=0) == (), "reused"
+    assert changed(config={"train": {"epochs": 4, "lr": 1}, "of": [1, 2]}, seed=0) == ("inputs.config.train.epochs",)
+    assert changed(config={"train": {"epochs": 4, "lr": 2}, "of": [1, 2]}, seed=0) == ("inputs.config.train.lr",)
+    assert changed(config={"train": {"epochs": 3, "lr": 1.0}, "of": [1, 2]}, seed=0) == ("inputs.config.train.lr",)
+    assert changed(config={"train": {"epochs": 3, "lr": 1}, "of": [1]}, seed=1) == ("inputs.config.of", "inputs.seed")
+    assert changed(config={"train": {}, "of": [1, 2]}, seed=0) == (
+        "inputs.config.train",
+        "inputs.config.train.epochs",
+        "inputs.config.train.lr",
+    )
+    assert changed("prune") == (), "another step is no kin"
+    monkeypatch.setattr(runs, "tool_versions", lambda: tool_versions() | {"torch": "0.0"})
+    assert changed("prune") == ("versions.torch",)
+    monkeypatch.setattr(runs, "source_digest", lambda: "0" * 64)
+    assert changed("prune") == ("source",)
+
+
+def test_a_miss_looks_at_few_records_and_past_damaged_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, step = RunStore(tmp_path), Step()
+    old = store.step("train", {"a": 0, "b": 0}, step)
+    os.utime(old.path, (0, 0))
+    for text in ("", "[]", "{", '{"a": NaN}'):
+        (tmp_path / "train" / f"damaged{len(text)}").mkdir()
+        (tmp_path / "train" / f"damaged{len(text)}" / RECORD).write_text(text)
+    (tmp_path / "train" / "empty").mkdir()
+    assert store.step("train", {"a": 1, "b": 0}, step).changed == ("inputs.a",)
+
+    read: list[Path] = []
+    real = runs.read_record
+    monkeypatch.setattr(runs, "read_record", lambda path: read.append(path) or real(path))
+    for a in range(2, KIN + 5):
+        store.step("train", {"a": a, "b": a}, step)
+    read.clear()
+    assert store.step("train", {"a": 0, "b": 1}, step).changed == ("inputs.a", "inputs.b"), "the old one is too old"
+    assert len(read) == KIN
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ((), ""),
+        (("source",), "(new: source differs)"),
+        (("inputs.a", "inputs.b"), "(new: inputs.a, inputs.b differ)"),
+        (("a", "b", "c", "d"), "(new: a, b and 2 more differ)"),
+    ],
+)
+def test_the_console_says_why_a_step_is_new(
+    capsys: pytest.CaptureFixture[str], changed: tuple[str, ...], words: str
+) -> None:
+    Console(quiet=False).step(StepResult("train", "0123456789abcdef", Path(), False, 1.0, changed))
+    assert capsys.readouterr().err.split() == ["train", "1.0", "s", "0123456789ab", *words.split()]
 
 
 @pytest.mark.parametrize("error", [ParityError, KeyboardInterrupt, ValueError])

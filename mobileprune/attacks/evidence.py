@@ -52,6 +52,8 @@ class References:
                 f"references: {len(self.logits)} models' logits, {len(self.inside)} rows of membership, "
                 f"{len(self.population)} models' logits on the population; there must be one of each for every model"
             )
+        if self.inside.dtype != np.bool_ or self.inside.ndim != 2:
+            raise DataError(f"references: membership must be bool (R, N), got {self.inside.dtype} {self.inside.shape}")
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -70,8 +72,8 @@ class Evidence:
     """N examples: the model's logits (N, K) float64 and labels (N,) int64; what is None or empty was not asked for.
 
     ``images`` (N, C, H, W) uint8. ``variants``: name -> logits (V, N, K) on V changed copies of each image.
-    ``versions``: logits (V, N, K) of other files of the same model. ``gradients`` (N, F): norms of the loss's gradient
-    by the weights of F layers, read back from the file.
+    ``versions``: logits (V, N, K) of other files of the same model. ``gradients`` (N, 2 F): norms of the loss's
+    gradient by each layer's weights that are not zero, then by its zeros, read back from the file.
     Raises ArtifactError for logits that are not finite or not of shape (N, K >= 2), DataError for labels that do not
     fit them or other arrays of another N.
     """

@@ -60,10 +60,13 @@ def balanced_accuracy(
     found = rejected = 0
     for fold in (0, 1):
         fit, judge = slice(fold, None, 2), slice(1 - fold, None, 2)
-        classes = {} if common else _class_thresholds(members[fit], nonmembers[fit], inside[fit], outside[fit])
         default = best_threshold(members[fit], nonmembers[fit])
-        found += int((members[judge] > [classes.get(int(y), default) for y in inside[judge]]).sum())
-        rejected += int((nonmembers[judge] <= [classes.get(int(y), default) for y in outside[judge]]).sum())
+        upper, lower = np.full((2, max(m, n)), default)
+        if not common:
+            for label, own in _class_thresholds(members[fit], nonmembers[fit], inside[fit], outside[fit]).items():
+                upper[:m][inside == label] = lower[:n][outside == label] = own
+        found += int((members[judge] > upper[:m][judge]).sum())
+        rejected += int((nonmembers[judge] <= lower[:n][judge]).sum())
     tpr = (found / m, *clopper_pearson(found, m, confidence=confidence))
     tnr = (rejected / n, *clopper_pearson(rejected, n, confidence=confidence))
     value, low, high = mover_mean(tpr, tnr)

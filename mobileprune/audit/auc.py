@@ -65,12 +65,10 @@ def auc(members: NDArray[np.float64], nonmembers: NDArray[np.float64], *, confid
         return not_resolvable(
             f"{m} members and {n} non-members, at least 1 of each", confidence=confidence, method="DeLong, logit scale"
         )
-    from sklearn.metrics import roc_auc_score
-
-    value = float(roc_auc_score(np.repeat([1, 0], [m, n]), np.concatenate([members, nonmembers])))
-    variance = 0.0
+    inside, outside = _placements(members, nonmembers)
+    value, variance = float(inside.mean() / n), 0.0
     if min(m, n) >= SMALLEST_DELONG:
-        variance = float(delong_covariance(members, nonmembers)[1][0, 0])
+        variance = float(np.var(inside, ddof=1) / n**2 / m + np.var(outside, ddof=1) / m**2 / n)
     if variance == 0.0:
         pairs = min(m, n)
         successes = round(2 * value * pairs, 9) / 2

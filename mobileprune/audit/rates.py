@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.audit.auc import same_ranking
+from mobileprune.audit.bootstrap import RESAMPLES, resampled_differences
 from mobileprune.audit.intervals import (
     Estimate,
     Floats,
@@ -18,11 +19,8 @@ from mobileprune.audit.intervals import (
 )
 from mobileprune.errors import DataError, UsageError
 
-RESAMPLES = 2000
-CHUNK = 2_000_000
 
-
-def _allowed(nonmembers: int, fpr: float) -> int:
+def allowed_false_positives(nonmembers: int, fpr: float) -> int:
     """The false positives that keep the empirical FPR <= fpr (0.29 * 100 must give 29)."""
     if not 0 < fpr < 1:
         raise UsageError(f"fpr must lie between 0 and 1, got {fpr}")
@@ -31,7 +29,7 @@ def _allowed(nonmembers: int, fpr: float) -> int:
 
 def threshold_at_fpr(nonmembers: Floats, fpr: float) -> float:
     """The smallest score t with #{nonmembers > t} / N <= fpr; a score above t, strictly, is called a member."""
-    kth = len(nonmembers) - 1 - _allowed(len(nonmembers), fpr)
+    kth = len(nonmembers) - 1 - allowed_false_positives(len(nonmembers), fpr)
     return float(np.partition(nonmembers, kth)[kth])
 
 
@@ -41,7 +39,7 @@ def _hits(members: Floats, nonmembers: Floats, fpr: float) -> Floats:
     Above the threshold t always, at t with the probability that uses up the false positives: outputs that are
     coarse on purpose (label only) tie at t, and "strictly above" alone would find nobody.
     """
-    allowed = _allowed(nonmembers.shape[-1], fpr)
+    allowed = allowed_false_positives(nonmembers.shape[-1], fpr)
     kth = nonmembers.shape[-1] - 1 - allowed
     t = np.partition(nonmembers, kth, axis=-1)[..., kth, None]
     share = (allowed - (nonmembers > t).sum(axis=-1)) / (nonmembers == t).sum(axis=-1)
@@ -55,10 +53,11 @@ def _rate_bounds(hits: float, count: int, confidence: float) -> tuple[float, flo
     return low, high
 
 
-def _why_not(members: int, nonmembers: int, fpr: float) -> str | None:
+def why_not_resolvable(members: int, nonmembers: int, fpr: float) -> str | None:
+    """Why a TPR at ``fpr`` cannot be had from so many examples, or None."""
     if members == 0:
         return "there are no members"
-    if _allowed(nonmembers, fpr) < 1:
+    if allowed_false_positives(nonmembers, fpr) < 1:
         return f"an FPR of {fpr:g} needs at least {math.ceil(1 / fpr - 1e-9)} non-members, there are {nonmembers}"
     return None
 
@@ -68,11 +67,12 @@ def tpr_at_fpr(
 ) -> Estimate:
     """TPR at the smallest threshold with empirical FPR <= fpr, ties by lot; Clopper-Pearson given that threshold.
 
-    Not resolvable with fewer than 1 / fpr non-members.
+    The interval is for the rate at the threshold used, whose true FPR varies from sample to sample around ``fpr``: for
+    the TPR at a true FPR of ``fpr`` it is too narrow. Not resolvable with fewer than 1 / fpr non-members.
     """
     members, nonmembers = checked_scores(members, nonmembers)
     method = "Clopper-Pearson"
-    if reason := _why_not(len(members), len(nonmembers), fpr):
+    if reason := why_not_resolvable(len(members), len(nonmembers), fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
     hits = float(_hits(members, nonmembers, fpr))
     low, high = _rate_bounds(hits, len(members), confidence)
@@ -95,7 +95,7 @@ def ppv(
         raise UsageError(f"prior must lie between 0 and 1, got {prior}")
     members, nonmembers = checked_scores(members, nonmembers)
     method = "Clopper-Pearson of TPR and FPR"
-    if reason := _why_not(len(members), len(nonmembers), fpr):
+    if reason := why_not_resolvable(len(members), len(nonmembers), fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
     threshold = threshold_at_fpr(nonmembers, fpr)
     found, false = int((members > threshold).sum()), int((nonmembers > threshold).sum())
@@ -140,23 +140,18 @@ def paired_tpr_difference(
     m, n = len(members_a), len(nonmembers_a)
     alpha_low = alpha if alpha_low is None else alpha_low
     confidence, method = 1 - alpha - alpha_low, f"paired bootstrap, {RESAMPLES} resamples"
-    if reason := _why_not(m, n, fpr):
+    if reason := why_not_resolvable(m, n, fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
     if same_ranking(np.concatenate([members_a, nonmembers_a]), np.concatenate([members_b, nonmembers_b])):
         return Estimate(0.0, 0.0, 0.0, confidence, method, "both models rank all examples alike")
 
-    def rates(members: Floats, nonmembers: Floats) -> Floats:
-        return _hits(members, nonmembers, fpr) / m
-
-    value = float(rates(members_a, nonmembers_a) - rates(members_b, nonmembers_b))
-    rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK // (m + n))
-    draws = []
-    for start in range(0, RESAMPLES, rows):
-        count = min(rows, RESAMPLES - start)
-        i, j = rng.integers(m, size=(count, m)), rng.integers(n, size=(count, n))
-        draws.append(rates(members_a[i], nonmembers_a[j]) - rates(members_b[i], nonmembers_b[j]))
-    drawn = np.concatenate(draws)
+    value = float(_hits(members_a, nonmembers_a, fpr) - _hits(members_b, nonmembers_b, fpr)) / m
+    drawn = resampled_differences(
+        (members_a, nonmembers_a),
+        (members_b, nonmembers_b),
+        allowed_false_positives(n, fpr),
+        np.random.default_rng(seed),
+    )
     if np.ptp(drawn) == 0.0:
         low, high = unanimous_bounds(value, min(m, n), alpha_low=alpha_low, alpha=alpha)
     else:

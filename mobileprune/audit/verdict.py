@@ -113,16 +113,20 @@ class Verdict:
         }
 
 
-def judge(artifact: Scores, source: Scores | None, policy: Policy, *, unsure: str | None = None) -> Verdict:
-    """The verdict on the attacks' scores of the artifact; without ``source`` the deployment question stays open.
+def judge(
+    artifact: Scores, source: Scores | None, policy: Policy, *, deployed: bool = True, unsure: str | None = None
+) -> Verdict:
+    """The verdict on the attacks' scores of the artifact; without ``source`` the deployment question stays open, and it
+    is not asked of a model that was not ``deployed`` by us.
 
     ``unsure``: why it is not certain who is a member. Then no attack can prove anything harmless, so what
     would pass is inconclusive; what fails still fails.
     """
     alpha = policy.alpha
-    if source is None:
+    findings: list[Finding] = []
+    if deployed and source is None:
         findings = [_undecided("deployment", "all", policy.auc_margin, "the source was not available")]
-    else:
+    elif source is not None:
         margins = {"auc_margin": policy.auc_margin, "tpr_margin": policy.tpr_margin}
         findings = [_decide("deployment", against_source(artifact, source, alpha=alpha, **margins))]
     parts = artifact.groups()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mobileprune import __version__
-from mobileprune.config import OWNERS, SECTIONS, default_of, flag, flat, from_dict, read_toml, value_type
+from mobileprune.config import OWNERS, SECTIONS, Effort, default_of, flag, flat, from_dict, read_toml, value_type
 from mobileprune.errors import UsageError
 
 EXIT_CODES = """exit codes:
   0    done; an audit passed
   1    error
   2    wrong usage or configuration
-  3    the audit failed, or lint found something
-  4    the audit was inconclusive
+  3    the audit or a gate of --policy failed, or lint found something
+  4    the audit or a gate of --policy was inconclusive
   5    device or target unavailable
   130  interrupted
 """
@@ -28,6 +28,24 @@ POLICY = {
     "--auc-margin": (0.02, "how much AUC deployment may add"),
     "--tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
     "--alpha": (0.05, "error rate of the verdict"),
+}
+GATE_FILES = {
+    "--policy": "TOML file with these limits and gates over accuracy, size, latency and parity; flags win over it",
+    "--junit": "write the verdict and the gates as JUnit XML, for CI",
+    "--summary": "write them as Markdown, for a pull request",
+}
+STRANGERS = {
+    "--predict": ("NAME", "a function package.module:function: pixels (N, C, H, W) in [0, 1] to (N, K) outputs"),
+    "--outputs": ("FILE", "a table (.npz or .csv) of outputs, labels and membership"),
+    "--kind": ("NAME", "what its outputs are: logits or probabilities (default: what they look like)"),
+    "--mean": ("X", "mean per channel that a model file's input is normalised with (default: 0)"),
+    "--std": ("X", "standard deviation per channel, likewise (default: 1)"),
+}
+ATTACKING, JUDGING = ("attack", "audit", "report", "export"), ("audit", "report", "export")
+ANY_MODEL = ("attack", "audit")
+OF_REFERENCES = {
+    "--model": "the function of yours that built the model: reference models run it",
+    "--budget": "the budget file that it was pruned with, which reference models need too",
 }
 MAKES = ("data", "train", "prune", "export")
 
@@ -39,7 +57,7 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "prune": ("prune a model folder (trained first when none is given)", MAKES[:3]),
         "export": ("train, prune, export, benchmark, attack and report: runs what is missing", MAKES),
         "bench": ("size, memory, load time and latency beside the dense model", ("data",)),
-        "attack": ("run every membership inference attack on the exported file", ("data",)),
+        "attack": ("run every membership inference attack on an exported file, or on any model", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
         "report": ("write report.html, report.md and report.json", ("data",)),
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
@@ -58,7 +76,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _suggestion(message: str) -> str:
     """``did you mean ...?`` for a flag or verb that argparse does not know."""
-    known = {*verbs(), *(flag(name) for name in ("seed", *OWNERS)), *POLICY}
+    attacker = (flag(item.name) for item in fields(Effort))
+    known = {*verbs(), *(flag(name) for name in ("seed", *OWNERS)), *POLICY, *GATE_FILES, *STRANGERS, *attacker}
     wrong = re.search(r"(?:unrecognized arguments: .*?|invalid choice: ')(--[\w-]+|\w+)", message)
     near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
     return f"did you mean {near[0]!r}? " if near else ""
@@ -80,6 +99,12 @@ def parser() -> argparse.ArgumentParser:
         _positional(sub, verb)
         for section in sections:
             _section(sub.add_argument_group(section), section, make="train" in sections)
+        if verb in ANY_MODEL:
+            _strangers(sub.add_argument_group("a model that mobileprune did not make"))
+        if verb in ATTACKING:
+            _attacker(sub.add_argument_group("attacker"), make="train" in sections)
+        if verb in JUDGING:
+            _policy(sub.add_argument_group("policy"))
         _common(sub, verb)
     return top
 
@@ -93,9 +118,10 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         for name in ("a", "b"):
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
     elif verb != "train":
-        or_file = ", or a model file" if verb == "inspect" else ""
+        or_file = ", or a model file" if verb == "inspect" or verb in ANY_MODEL else ""
         text = f"folder made by `mobileprune export`{or_file}"
-        sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help=text)
+        optional: dict[str, Any] = {"nargs": "?"} if verb in ANY_MODEL else {}
+        sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help=text, **optional)
     defaults = {"train": "dense", "prune": "pruned", "export": "artifact"}
     if verb in defaults or verb == "report":
         shown = defaults.get(verb)
@@ -122,17 +148,44 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
 def _section(group: Any, section: str, *, make: bool) -> None:
     """One flag a field. A verb that makes no model takes only what says where its data are."""
     for item in fields(SECTIONS[section]):
-        if not make and item.name not in ("dataset", "data_dir"):
-            continue
-        kind, default, choices = value_type(SECTIONS[section], item), default_of(item), item.metadata["choices"]
-        shown = "" if default is None or kind is bool else f" (default: {default})"
-        text = (item.metadata["help"] + shown).replace("%", "%%")
-        extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        if choices:
-            extra["choices"] = choices
-        elif kind is not bool:
-            extra["metavar"] = {"int": "N", "float": "X", "str": "NAME"}[kind.__name__]
-        group.add_argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
+        if make or item.name in ("dataset", "data_dir"):
+            _option(group, SECTIONS[section], item)
+
+
+def _option(group: Any, owner: type[Any], item: Field[Any]) -> None:
+    kind, default, choices = value_type(owner, item), default_of(item), item.metadata["choices"]
+    shown = "" if default is None or kind is bool else f" (default: {default})"
+    text = (item.metadata["help"] + shown).replace("%", "%%")
+    extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+    if choices:
+        extra["choices"] = choices
+    elif kind is not bool:
+        extra["metavar"] = {"int": "N", "float": "X", "str": "NAME"}[kind.__name__]
+    group.add_argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
+
+
+def _strangers(group: Any) -> None:
+    for name, (metavar, text) in STRANGERS.items():
+        group.add_argument(name, metavar=metavar, default=argparse.SUPPRESS, help=text)
+
+
+def _attacker(group: Any, *, make: bool) -> None:
+    for item in fields(Effort):
+        if item.name != "versions":
+            _option(group, Effort, item)
+    text = "artifacts of the same model, made otherwise, that the attacker has too"
+    group.add_argument("--versions", nargs="+", metavar="PATH", default=argparse.SUPPRESS, help=text)
+    if not make:
+        for name, text in OF_REFERENCES.items():
+            group.add_argument(name, metavar="NAME", default=argparse.SUPPRESS, help=text)
+
+
+def _policy(group: Any) -> None:
+    for name, text in GATE_FILES.items():
+        group.add_argument(name, type=Path, metavar="FILE", help=text)
+    for name, (default, text) in POLICY.items():
+        shown = f"{text} (default: {default})"
+        group.add_argument(name, type=float, default=argparse.SUPPRESS, metavar="X", help=shown)
 
 
 def _common(sub: argparse.ArgumentParser, verb: str) -> None:
@@ -145,10 +198,6 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "prune", "export"):
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
-    if verb in ("export", "audit", "report"):
-        policy = sub.add_argument_group("policy")
-        for name, (default, text) in POLICY.items():
-            policy.add_argument(name, type=float, default=default, metavar="X", help=f"{text} (default: {default})")
     if verb not in ("inspect", "compare", "explain"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")

@@ -16,7 +16,10 @@ WORDS = {
     "adopt": "take over the model",
     "export": "convert, export, check parity",
     "query": "ask for outputs",
+    "reference": "make a reference model",
 }
+NAMED = 2
+"""Changed keys that a line names; of more it says how many."""
 
 
 class Console:
@@ -51,7 +54,22 @@ class Console:
             self._bar.remove_task(task)
         self._tasks.clear()
         state = "reused" if step.reused else f"{step.seconds:.1f} s"
-        self._console.print(f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}")
+        line = f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}  {why_new(step.changed)}"
+        self._console.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         self._console.print(text)
+
+
+def why_new(changed: tuple[str, ...]) -> str:
+    """For a step that had to be computed although others like it are there.
+
+    >>> why_new(("inputs.config.train.epochs",))
+    '(new: inputs.config.train.epochs differs)'
+    >>> why_new(("inputs.a", "inputs.b", "source", "versions.torch"))
+    '(new: inputs.a, inputs.b and 2 more differ)'
+    """
+    if not changed:
+        return ""
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return f"(new: {', '.join(changed[:NAMED])}{more} {'differs' if len(changed) == 1 else 'differ'})"

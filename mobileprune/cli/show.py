@@ -9,13 +9,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mobileprune.api import ReportResult
+from mobileprune.api import Audited, ReportResult
 from mobileprune.bench import BenchResult
-from mobileprune.evaluate import AttackResult, AuditResult
+from mobileprune.evaluate import AttackResult
+from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
-from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, rate_rows, sparsity_sentence, summary_rows
+from mobileprune.report.tables import (
+    GROUPS,
+    Rows,
+    attack_rows,
+    bench_rows,
+    epsilon_sentences,
+    exposed_sentence,
+    rate_rows,
+    sparsity_sentence,
+    summary_rows,
+)
 
+SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}
 MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all
 PIPE_WIDTH = 200  # a pipe has no width to fold to
 
@@ -56,24 +68,57 @@ def bench(result: BenchResult) -> None:
 
 
 def attack(result: AttackResult) -> None:
+    _attacks(result.to_dict(), "exported file")
+
+
+def foreign(result: ForeignResult) -> None:
+    """A model that is not an artifact."""
     value = result.to_dict()
+    print(_printable(f"{value['model']['kind']} {value['model']['name']}, outputs: {value['model']['outputs']}"))
+    shares = (f"{SIDES[side]} {share:.1%}" for side, share in value["subjects"]["artifact"]["accuracy"].items())
+    print(f"accuracy on {', '.join(shares)}")
+    _attacks(value, "model")
+    if value["verdict"]:
+        verdict(value["verdict"], value["gates"])
+
+
+def _attacks(value: dict[str, Any], what: str) -> None:
     for group in value["subjects"]["artifact"]["measurements"]:
-        _print(attack_rows(value, group), f"every attack, {GROUPS[group]}")
-        _print(rate_rows(value, group), f"the exported file, {GROUPS[group]}")
-    for note in result.notes:
+        head, *rows = attack_rows(value, group)
+        _print([tuple(name.replace("exported file", what) for name in head), *rows], f"every attack, {GROUPS[group]}")
+        _print(rate_rows(value, group), f"the {what}, {GROUPS[group]}")
+    for why, names in _skipped(value["subjects"]["artifact"]["skipped"]).items():
+        print(f"not run: {', '.join(names)} ({why})")
+    if "epsilon" in value:
+        print(*epsilon_sentences(value), sep="\n")
+    print(exposed_sentence(value))
+    for note in value["notes"]:
         print(note)
 
 
-def verdict(value: dict[str, Any]) -> None:
+def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """Reason -> the attacks that it keeps out."""
+    found: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
     print(value["caveat"])
+    if gates:
+        print("\ngates:")
+    for gate in gates:
+        print(f"  {gate['outcome']:<12}  {gate['name']}: {gate['sentence']}")
 
 
-def audit(result: AuditResult) -> None:
+def audit(result: Audited) -> None:
+    value = result.to_dict()
     attack(result.attack)
-    verdict(result.verdict.to_dict())
+    verdict(value["verdict"], value["gates"])
 
 
 def report(result: ReportResult) -> None:
@@ -81,7 +126,7 @@ def report(result: ReportResult) -> None:
     _print(summary_rows(value), f"{result.artifact.path}: {sparsity_sentence(value['manifest']['sparsity'])}")
     if not result.bench.valid:
         print(f"timings are not valid: {result.bench.note}")
-    verdict(value["audit"]["verdict"])
+    verdict(value["audit"]["verdict"], value["audit"]["gates"])
     print(f"report: {value['report']['html']}")
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mobileprune import api
+from mobileprune.audit import gates
+from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli import show
-from mobileprune.cli.parser import options_from
+from mobileprune.cli.parser import POLICY, STRANGERS, options_from
 from mobileprune.cli.progress import Console
-from mobileprune.config import nested, to_toml
+from mobileprune.config import Effort, nested, to_toml
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
+from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.pipeline.context import Context
+from mobileprune.report.junit import junit
+from mobileprune.report.summary import summary
 from mobileprune.runs import RunStore
 
 LINT_FAILED = 3
+FOREIGN = "mobileprune.foreign/1"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,12 +40,30 @@ def _context(args: argparse.Namespace, console: Console) -> Context:
     return Context(store, console.progress, args.num_threads)
 
 
-def _policy(args: argparse.Namespace) -> Policy:
-    return Policy(args.max_auc, args.max_canary_auc, args.auc_margin, args.tpr_margin, args.alpha)
+def _given(args: argparse.Namespace, flags: Iterable[str]) -> dict[str, Any]:
+    """Those of ``flags`` that were given."""
+    names = {name.removeprefix("--").replace("-", "_") for name in flags}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def _limits(args: argparse.Namespace) -> Gates:
+    """The policy file with the flags laid over it."""
+    flags = _given(args, POLICY)
+    return gates.read(args.policy, **flags) if args.policy else Gates(Policy(**flags))
+
+
+def _effort(args: argparse.Namespace) -> Effort:
+    given = _given(args, (item.name for item in fields(Effort)))
+    return Effort(**{**given, "versions": tuple(given.get("versions", ()))})
+
+
+def _stranger(args: argparse.Namespace) -> Stranger:
+    given: Any = _given(args, STRANGERS)
+    return given  # type: ignore[no-any-return]
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name in ("dataset", "data_dir")}
+    return {name: value for name, value in vars(args).items() if name in ("dataset", "data_dir", "model", "budget")}
 
 
 def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[], None]) -> None:
@@ -51,6 +76,22 @@ def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[],
             print(json.dumps(document, indent=2, allow_nan=False))
         else:
             write_json(Path(args.json), document)
+
+
+def _judged(args: argparse.Namespace, audit: dict[str, Any], name: str, bench: dict[str, Any] | None) -> None:
+    """``--junit`` and ``--summary``."""
+    if args.junit:
+        write_text(args.junit, junit(audit, name))
+    if args.summary:
+        write_text(args.summary, summary(audit, name, bench))
+
+
+def _reported(args: argparse.Namespace, result: api.ReportResult) -> int:
+    """A report is there to be read: only a policy file makes its exit code that of an audit."""
+    value = result.to_dict()
+    _finish(args, value, lambda: show.report(result))
+    _judged(args, value["audit"], result.artifact.path.name, value["bench"])
+    return result.audit.exit_code if args.policy else 0
 
 
 def _planned(args: argparse.Namespace) -> bool:
@@ -90,10 +131,9 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         from mobileprune.export.torchscript_lite import DEPRECATION
 
         console.say(DEPRECATION)
-    ctx, policy = _context(args, console), _policy(args)
-    result = api.export(args.output, args.source, ctx=ctx, policy=policy, force=args.force, **options)
-    _finish(args, result.to_dict(), lambda: show.report(result))
-    return 0
+    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
+    result = api.export(args.output, args.source, ctx=ctx, policy=limits, effort=effort, force=args.force, **options)
+    return _reported(args, result)
 
 
 def _bench(args: argparse.Namespace, console: Console) -> int:
@@ -113,21 +153,33 @@ def _bench(args: argparse.Namespace, console: Console) -> int:
 
 
 def _attack(args: argparse.Namespace, console: Console) -> int:
-    result = api.attack(args.artifact, data=_data(args), ctx=_context(args, console))
-    _finish(args, result.to_dict(), lambda: show.attack(result))
+    ctx, effort = _context(args, console), _effort(args)
+    result = api.attack(args.artifact, data=_data(args), ctx=ctx, effort=effort, **_stranger(args))
+    if isinstance(result, ForeignResult):
+        _finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
+    else:
+        _finish(args, result.to_dict(), lambda: show.attack(result))
     return 0
 
 
 def _audit(args: argparse.Namespace, console: Console) -> int:
-    result = api.audit(args.artifact, data=_data(args), ctx=_context(args, console), policy=_policy(args))
-    _finish(args, result.to_dict(), lambda: show.audit(result))
-    return result.verdict.exit_code
+    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
+    result = api.audit(args.artifact, data=_data(args), ctx=ctx, policy=limits, effort=effort, **_stranger(args))
+    value = result.to_dict()
+    if isinstance(result, ForeignResult):
+        _finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))
+        name = value["model"]["name"]
+    else:
+        _finish(args, value, lambda: show.audit(result))
+        name = Path(args.artifact).name
+    _judged(args, value, name, value.get("bench"))
+    return result.exit_code
 
 
 def _report(args: argparse.Namespace, console: Console) -> int:
-    result = api.report(args.artifact, args.output, data=_data(args), ctx=_context(args, console), policy=_policy(args))
-    _finish(args, result.to_dict(), lambda: show.report(result))
-    return 0
+    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
+    result = api.report(args.artifact, args.output, data=_data(args), ctx=ctx, policy=limits, effort=effort)
+    return _reported(args, result)
 
 
 def _inspect(args: argparse.Namespace, console: Console) -> int:

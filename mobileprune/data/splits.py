@@ -11,11 +11,13 @@ can only know such a label by having memorised it, so they bound what it remembe
 
 Where the data state who is a member (``Images.member``), both sets are drawn from the stated ones instead,
 without coins and so without canaries.
+
+A *redraw* throws new coins for the same pairs: the data of a reference model (LiRA, arXiv 2112.03570, section IV).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -93,6 +95,18 @@ def split(images: Images, *, seed: int, members: int | None = None, canaries: fl
     labels[canary] = (labels[canary] + offsets[canary]) % len(images.classes)
     held_out, (reference, test) = pairs[chosen, 1 - coin], _divided(rest, wanted)
     return Splits(images, labels, pairs[chosen, coin], held_out, reference, test, canary)
+
+
+def redrawn(splits: Splits, seed: int, redraw: int) -> Splits:
+    """The same pairs, labels, canaries, reference and test images, with members chosen by other coins.
+
+    Redraws 2j and 2j + 1 are each other's complement: all pairs of them together hold every example in exactly half.
+    The coins do not depend on who is a member in ``splits``. What data stated of membership no longer holds.
+    """
+    pairs = np.sort(np.stack([splits.members, splits.held_out], axis=1), axis=1)
+    coin = numpy_rng(seed, "redraw", redraw // 2).integers(0, 2, size=len(pairs)) ^ (redraw % 2)
+    chosen, images = np.arange(len(pairs)), replace(splits.images, member=None)
+    return replace(splits, images=images, members=pairs[chosen, coin], held_out=pairs[chosen, 1 - coin])
 
 
 def _stated(

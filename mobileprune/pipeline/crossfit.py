@@ -39,11 +39,11 @@ def crossfitted(
 
     def compute(folder: Path, partial: Path) -> None:
         labels = torch.zeros(len(members), len(splits.images.classes))
-        order = torch.randperm(len(members), generator=torch_rng(config.seed, "folds"))
+        order = torch.randperm(len(members), generator=torch_rng(config.training_seed, "folds"))
         for k, fold in enumerate(order.tensor_split(folds)):
             others = torch.cat([part for j, part in enumerate(order.tensor_split(folds)) if j != k])
             inside, outside = (Examples(members.x[i], members.y[i], members.mean, members.std) for i in (others, fold))
-            seed, what = stream(config.seed, "fold", k), f"fold {k + 1} of {folds}"
+            seed, what = stream(config.training_seed, "fold", k), f"fold {k + 1} of {folds}"
             model = network(t, splits, seed)
             recipe = Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment)
             fit(

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from mobileprune.artifact import Artifact, Manifest, write_artifact
 from mobileprune.config import Config, ExportConfig
 from mobileprune.convert.fold_bn import fold_bn
-from mobileprune.convert.harden import harden, head
+from mobileprune.convert.harden import NONE, harden, head
 from mobileprune.convert.preprocessing import Baked
 from mobileprune.data.splits import Splits
 from mobileprune.errors import ArtifactError, ParityError, UsageError
 from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
 from mobileprune.export.parity import Limits, hardened_parity
+from mobileprune.export.target import DENSE
 from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
@@ -78,6 +79,11 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     }
     step = context.store.step("export", inputs, compute)
     return Artifact.load(step.path / "artifact")
+
+
+def as_baseline(wanted: ExportConfig) -> ExportConfig:
+    """How a model is exported that stands for what was before: dense, in float32 and not hardened."""
+    return replace(wanted, harden=NONE, precision="fp32", sparse_format=DENSE)
 
 
 def calibration_images(folder: ModelFolder, splits: Splits, *, baked: bool) -> torch.Tensor:

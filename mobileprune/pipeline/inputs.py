@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mobileprune import data, models
 from mobileprune.config import Config, DataConfig, TrainConfig
-from mobileprune.data.splits import Splits, default_canaries, split
+from mobileprune.data.splits import Splits, default_canaries, redrawn, split
 from mobileprune.errors import DataError, UsageError
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
@@ -26,7 +26,8 @@ LARGEST = 1e3
 def splits_of(config: Config) -> Splits:
     d = config.data
     canaries = default_canaries(d.dataset) if d.canaries is None else d.canaries
-    return _splits(d.dataset, d.data_dir, config.seed, d.members, canaries, _stamp(d.dataset))
+    splits = _splits(d.dataset, d.data_dir, config.seed, d.members, canaries, _stamp(d.dataset))
+    return splits if d.redraw is None else redrawn(splits, config.seed, d.redraw)
 
 
 def splits_for(folder: ModelFolder, config: Config) -> Splits:
@@ -34,10 +35,11 @@ def splits_for(folder: ModelFolder, config: Config) -> Splits:
     splits, recorded = splits_of(config), folder.info.config
     if splits.sha256() != folder.info.split_sha256:
         d = recorded["data"]
+        again = "" if d.get("redraw") is None else f", redraw {d['redraw']}"
         raise DataError(
             f"the model was trained on {d['dataset']} (members {d['members'] or 'default'}, canaries "
-            f"{'default' if d['canaries'] is None else d['canaries']}, seed {recorded['seed']}), which is not what "
-            f"{splits.images.name} with these options gives: repeat its --dataset, --data-dir and options"
+            f"{'default' if d['canaries'] is None else d['canaries']}, seed {recorded['seed']}{again}), which is not "
+            f"what {splits.images.name} with these options gives: repeat its --dataset, --data-dir and options"
         )
     return splits
 
@@ -140,7 +142,7 @@ def data_from_lineage(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
     DataError for data of a user's own whose place the caller does not name.
     """
-    known = {key: recorded[key] for key in ("dataset", "members", "canaries")}
+    known = {key: recorded[key] for key in ("dataset", "members", "canaries")} | {"redraw": recorded.get("redraw")}
     overrides = {key: given[key] for key in ("dataset", "data_dir") if key in given}
     prefix, own, name = known["dataset"].partition(":")
     if own and "dataset" not in overrides:

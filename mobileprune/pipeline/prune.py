@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mobileprune import defenses
-from mobileprune.config import Config, TrainConfig
+from mobileprune.config import Config, PruneConfig, TrainConfig
 from mobileprune.convert.fold_bn import neutralise_dead_channels, reestimate
 from mobileprune.convert.shrink import compose, shrink
 from mobileprune.errors import UsageError
@@ -58,7 +59,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
             "have seen all, and a network of this kind cannot be trained anew from it: use early-stopping or distill"
         )
     dense_way = replace(config, train=TrainConfig(**{**info.config["train"], "checkpoint": None}))
-    recorded = asdict(p) if p.budget in SHARED else {**asdict(p), "budget": sha256(Path(p.budget))}
+    recorded = pruning_lineage(p)
 
     def compute(folder: Path, partial: Path) -> None:
         model = dense.restore()
@@ -74,7 +75,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
                 retrain=Recipe(p.retrain_epochs, t.lr, t.batch_size, augment=t.augment),
                 defense=p.defense,
             ),
-            seed=config.seed,
+            seed=config.training_seed,
             progress=context.progress,
             checkpoint=context.checkpoint(partial),
             crossfitted=lambda folds: crossfitted(dense_way, splits, info.mean, info.std, folds, context),
@@ -104,10 +105,15 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
         "batch_size": t.batch_size,
         "augment": t.augment,
         "split": splits.sha256(),
-        "seed": config.seed,
+        "seed": config.training_seed,
         "num_threads": context.num_threads,
     }
     return ModelFolder.load(context.store.step("prune", inputs, compute).path)
+
+
+def pruning_lineage(config: PruneConfig) -> dict[str, Any]:
+    """What pruning depends on, without paths of this machine: a budget of the user's by its hash."""
+    return asdict(config) if config.budget in SHARED else {**asdict(config), "budget": sha256(Path(config.budget))}
 
 
 def _space_options(config: Config) -> SpaceOptions:

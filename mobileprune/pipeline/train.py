@@ -33,7 +33,7 @@ def train(config: Config, context: Context) -> ModelFolder:
     num_classes, input_shape = len(splits.images.classes), splits.images.shape
 
     def compute(folder: Path, partial: Path) -> None:
-        model = network(config.train, splits, config.seed)
+        model = network(config.train, splits, config.training_seed)
         guarantee = None
         if config.train.checkpoint:
             load_into(model, Path(config.train.checkpoint))
@@ -44,7 +44,7 @@ def train(config: Config, context: Context) -> ModelFolder:
                 members,
                 reference,
                 num_classes,
-                config.seed,
+                config.training_seed,
                 crossfitted=lambda folds: crossfitted(config, splits, mean, std, folds, context),
             )
             plan = defend(t.train_defense, "training", situation)
@@ -52,7 +52,7 @@ def train(config: Config, context: Context) -> ModelFolder:
                 model,
                 plan.examples,
                 Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment),
-                seed=config.seed,
+                seed=config.training_seed,
                 hooks=plan.hooks,
                 checkpoint=context.checkpoint(partial)("training"),
                 progress=context.progress,

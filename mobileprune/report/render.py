@@ -14,6 +14,9 @@ from mobileprune.report.tables import (
     Rows,
     attack_rows,
     bench_rows,
+    epsilon_sentences,
+    exposed_sentence,
+    exposure_rows,
     layer_rows,
     made_by,
     rate_rows,
@@ -28,12 +31,13 @@ QUESTIONS = {
     "ceiling": "Is leakage over all members under the ceiling?",
     "canary_ceiling": "Is leakage on canaries (wrongly labelled members) under the ceiling?",
 }
-NOT_TESTED = (
-    "attackers who train shadow or reference models (LiRA, RMIA): stronger than the attacks here",
-    "attackers who read the weights out of the file",
-    "attackers who hold several versions of the model",
-    "other hardware and runtimes than the machine named below",
-)
+NOT_TRIED = {
+    "references": "attackers who train reference models (LiRA, RMIA), stronger than the attacks here: --references 16",
+    "queries": "attackers who ask about changed copies of an image: --queries 20",
+    "versions": "attackers who hold several versions of the model: --versions PATH",
+}
+FILE = "attackers who read the weights out of the file: --access file"
+OTHERS = "other hardware and runtimes than the machine named below"
 
 
 def html(value: dict[str, Any]) -> str:
@@ -46,8 +50,10 @@ def markdown(value: dict[str, Any]) -> str:
     content = _content(value)
     lines = [f"# mobileprune report: {content['overall']}", "", content["verdict"]["sentence"], ""]
     lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
+    lines += [f"- **{gate['outcome']}** {_plain(gate['sentence'])}" for gate in content["gates"]]
     for title, rows in content["tables"]:
         lines += ["", f"## {title}", "", *_markdown_table(rows)]
+    lines += ["", *(f"- {_plain(item)}" for item in content["findings_beside"])]
     lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
     lines += ["", "## Made by", "", *(f"- {_plain(item)}" for item in content["made_by"])]
     lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
@@ -64,6 +70,13 @@ def _markdown_table(rows: Rows) -> list[str]:
     return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
 
 
+def not_tested(effort: dict[str, Any]) -> list[str]:
+    """What the attacker of this audit did not try, and the option that makes them try it."""
+    untouched = {"references": 0, "queries": 1, "versions": 0}
+    tried = [words for name, words in NOT_TRIED.items() if effort[name] == untouched[name]]
+    return [*tried, *([] if effort["access"] == "file" else [FILE]), OTHERS]
+
+
 def _content(value: dict[str, Any]) -> dict[str, Any]:
     audit, manifest = value["audit"], value["manifest"]
     verdict = audit["verdict"]
@@ -73,6 +86,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         ("Before and after", summary_rows(value)),
         *((f"Every attack: {GROUPS[group]}", attack_rows(audit, group)) for group in present),
         *((f"The exported file: {GROUPS[group]}", rate_rows(audit, group)) for group in present),
+        ("Who is exposed", exposure_rows(audit)),
         (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
         ("Sparsity by layer", layer_rows(value)),
     ]
@@ -86,7 +100,9 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         for f in verdict["findings"]
     ]
     detectable = [
-        f"{GROUPS[group]}: AUC {auc:.3f} or more" for group, auc in verdict["smallest_detectable_auc"].items() if auc
+        f"{GROUPS[group]}: AUC {power['smallest_auc']:.3f} or more in any of {power['attacks']} attacks"
+        for group, power in audit["power"].items()
+        if power["smallest_auc"]
     ]
     panels: list[tuple[str, Panel]] = [(GROUPS[group], panel(audit["subjects"], group)) for group in present]
     return {
@@ -97,8 +113,10 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "panels": panels,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
         "made_by": [*made_by(manifest["lineage"]), stored_as(manifest)],
+        "gates": audit["gates"],
         "detectable": detectable,
-        "not_tested": NOT_TESTED,
+        "not_tested": not_tested(audit["effort"]),
+        "findings_beside": [*epsilon_sentences(audit), exposed_sentence(audit)],
         "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),
         "manifest": manifest,
         "data": audit["data"],

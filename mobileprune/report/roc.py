@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from mobileprune.report.tables import SUBJECTS, strongest
+from mobileprune.report.tables import SUBJECTS, highest
 
 SIZE = 320
 LOWEST = 1e-3
@@ -23,11 +23,11 @@ class Panel:
 
 
 def panel(subjects: dict[str, Any], group: str) -> Panel:
-    """The strongest attack of every subject."""
+    """The attack with the highest AUC of every subject."""
     curves = []
     for name, words in SUBJECTS.items():
         if name in subjects and group in subjects[name]["measurements"]:
-            best = strongest(subjects[name]["measurements"][group])
+            best = highest(subjects[name]["measurements"][group])
             path = _path(best["roc"]["fpr"], best["roc"]["tpr"])
             curves.append((name, f"{words}: {best['attack']}, AUC {best['auc']['value']:.3f}", path))
     ticks = [(_position(v), f"{v:g}") for v in (0.001, 0.01, 0.1, 1.0)]

@@ -16,8 +16,8 @@ def estimate(value: dict[str, Any], digits: int = 3) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def strongest(measurements: dict[str, Any]) -> dict[str, Any]:
-    """The attack with the highest AUC; having taken the best of several is allowed for in the verdict."""
+def highest(measurements: dict[str, Any]) -> dict[str, Any]:
+    """The attack with the highest AUC. That the best of many looks better than it is, :mod:`audit.selection` mends."""
     return max(measurements.values(), key=lambda m: m["auc"]["value"])
 
 
@@ -80,11 +80,12 @@ def summary_rows(value: dict[str, Any]) -> Rows:
         rows.append(row(words, [f"{subjects[n]['accuracy'][part]:.1%}" for n in names]))
     for group, words in GROUPS.items():
         if group in subjects["artifact"]["measurements"]:
-            best = [strongest(subjects[n]["measurements"][group]) for n in names]
-            rows.append(row(f"attack AUC, {words}", [estimate(m["auc"]) for m in best]))
-            rows.append(row("  strongest attack", [m["attack"] for m in best]))
-            rows.append(row("  attack accuracy", [estimate(m["balanced_accuracy"]) for m in best]))
-            rows.append(row("  TPR at 1% FPR", [estimate(m["tpr_at_1pct_fpr"]) for m in best]))
+            best = [subjects[n]["strongest"][group] for n in names]
+            accuracy = [subjects[n]["measurements"][group][b["chosen"][0]] for n, b in zip(names, best, strict=True)]
+            rows.append(row(f"attack AUC, {words}", [estimate(b["auc"]) for b in best]))
+            rows.append(row("  strongest attack", [" / ".join(dict.fromkeys(b["chosen"])) for b in best]))
+            rows.append(row("  attack accuracy", [estimate(m["balanced_accuracy"]) for m in accuracy]))
+            rows.append(row("  TPR at 1% FPR", [estimate(b["tpr_at_1pct_fpr"]) for b in best]))
 
     def cost(key: str) -> list[str]:
         return [_bytes(found[key]) if (found := costs[n]) else "-" for n in names]
@@ -130,8 +131,46 @@ def attack_rows(value: dict[str, Any], group: str) -> Rows:
     names = [name for name in SUBJECTS if name in value["subjects"]]
     found = {name: value["subjects"][name]["measurements"][group] for name in names}
     rows: Rows = [("attack", "needs", *(f"AUC, {SUBJECTS[name]}" for name in names))]
-    rows += [(a, m["access"], *(estimate(found[n][a]["auc"]) for n in names)) for a, m in found["artifact"].items()]
+    for attack, m in found["artifact"].items():
+        cells = [estimate(found[n][attack]["auc"]) if attack in found[n] else "-" for n in names]
+        rows.append((attack, m["access"], *cells))
     return rows
+
+
+def exposure_rows(value: dict[str, Any]) -> Rows:
+    """The AUC of the strongest attack on the exported file by class, and the members that stand out most."""
+    found = value["exposure"]
+    rows: Rows = [("class or kind", f"AUC of {found['attack']}")]
+    return rows + [(name, estimate(e)) for part in ("by_kind", "by_class") for name, e in found[part].items()]
+
+
+def exposed_sentence(value: dict[str, Any]) -> str:
+    """How many members stand out, and which, by their position among the examples that the audit asked about."""
+    found = value["exposure"]["most_exposed"]
+    if found["threshold"] is None:
+        return f"Members that stand out: {found['note']}"
+    surest = ", ".join(str(example["position"]) for example in found["examples"])
+    return (
+        f"{found['found']} members score above all but {found['fpr']:.0%} of the non-members by "
+        f"{value['exposure']['attack']} ({found['by_chance']:.0f} would by chance)"
+        + (f"; the surest, by position among the members: {surest}" if surest else "")
+    )
+
+
+def epsilon_sentences(value: dict[str, Any]) -> list[str]:
+    """What one training run refutes of differential privacy, by group."""
+    sentences = []
+    for group, found in value["epsilon"].items():
+        estimate = found["estimate"]
+        if estimate["value"] is None:
+            sentences.append(f"Lower bound on epsilon, {GROUPS[group]}: {estimate['note']}")
+        else:
+            sentences.append(
+                f"Differential privacy with epsilon below {estimate['low']:.2f} (one example replaced by another) is "
+                f"refuted at {estimate['confidence']:.1%} confidence, {GROUPS[group]}: {found['correct']} of "
+                f"{found['guesses']} guesses about {found['pairs']} pairs were right ({found['attack']})"
+            )
+    return sentences
 
 
 def rate_rows(value: dict[str, Any], group: str) -> Rows:

@@ -11,8 +11,8 @@ import pytest
 from mobileprune import defenses, errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
 from mobileprune.audit.verdict import Policy
-from mobileprune.cli.parser import EXIT_CODES, POLICY, options_from, parser, verbs
-from mobileprune.config import SECTIONS, Config, default_of, flag, from_dict, nested, read_toml, to_toml
+from mobileprune.cli.parser import ANY_MODEL, ATTACKING, EXIT_CODES, JUDGING, POLICY, options_from, parser, verbs
+from mobileprune.config import SECTIONS, Config, Effort, default_of, flag, from_dict, nested, read_toml, to_toml
 from mobileprune.data import DATASETS, PREFIXES
 from mobileprune.errors import UsageError
 from mobileprune.export import TARGETS
@@ -44,6 +44,36 @@ def test_every_field_has_a_flag_with_help_on_every_verb_that_makes_something(sec
         if default_of(item) is not None and not isinstance(default_of(item), bool):
             assert f"(default: {default_of(item)})" in found.help
         assert tuple(found.choices or ()) == item.metadata["choices"]
+
+
+@pytest.mark.parametrize("item", fields(Effort), ids=lambda item: item.name)
+def test_every_field_of_the_effort_has_a_flag_on_every_verb_that_attacks(item) -> None:
+    for verb in verbs():
+        found = action(verb, flag(item.name))
+        assert (found is not None) == (verb in ATTACKING), verb
+        if found is not None and item.name != "versions":
+            assert f"{item.metadata['help']} (default: {default_of(item)})" == found.help
+            assert tuple(found.choices or ()) == item.metadata["choices"]
+
+
+def test_verbs_that_judge_attack_too_and_those_for_any_model_take_none() -> None:
+    assert set(ANY_MODEL) <= set(ATTACKING) >= set(JUDGING)
+    for verb in ANY_MODEL:
+        assert parser().parse_args([verb, "--outputs", "t.csv"]).artifact is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "near"),
+    [
+        (["audit", "x", "--polcy", "p.toml"], "--policy"),
+        (["attack", "--predictt", "a:b"], "--predict"),
+        (["attack", "x", "--refrences", "4"], "--references"),
+        (["audit", "x", "--max-uac", "0.5"], "--max-auc"),
+    ],
+)
+def test_a_misspelt_flag_is_suggested(argv, near) -> None:
+    with pytest.raises(UsageError, match=f"did you mean '{near}'"):
+        parser().parse_args(argv)
 
 
 @pytest.mark.parametrize("verb", verbs())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.data import Images
-from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _divided, default_canaries, split
+from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _divided, default_canaries, redrawn, split
 from mobileprune.errors import DataError
 
 PARTS = ("members", "held_out", "reference", "test")
@@ -173,6 +173,37 @@ def test_canaries_cannot_be_planted_where_membership_is_stated() -> None:
 def test_too_few_on_one_stated_side_are_refused(inside: int, outside: int) -> None:
     with pytest.raises(DataError, match="too few images"):
         split(stated(inside, outside), seed=0, canaries=0)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(MIN_PAIRS, 45), st.booleans(), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_a_redraw_throws_only_the_coins_anew(wanted: int, drawn: bool, seed: int, redraw: int) -> None:
+    images = distinct(2 * wanted + 9) if drawn else stated(wanted, wanted + 9)
+    first = split(images, seed=seed, members=wanted, canaries=0.2 if drawn else 0)
+    found, other = redrawn(first, seed, redraw), redrawn(first, seed, redraw ^ 1)
+    pairs = [set(pair) for pair in zip(first.members.tolist(), first.held_out.tolist(), strict=True)]
+    assert [set(pair) for pair in zip(found.members.tolist(), found.held_out.tolist(), strict=True)] == pairs
+    for part in ("labels", "canary", "reference", "test"):
+        assert (getattr(found, part) == getattr(first, part)).all(), part
+    assert found.counts() == first.counts()
+    assert (other.members == found.held_out).all(), "redraws 2j and 2j + 1 are complements"
+    assert (other.held_out == found.members).all()
+    assert found.membership == "drawn", "what the data stated no longer holds"
+    assert len({s.sha256() for s in (first, found, other)}) == 3
+    assert indices(redrawn(other, seed, redraw)) == indices(found), "the same from any redraw as from the target"
+
+
+@pytest.mark.parametrize("images", [distinct(90), stated(40, 50)], ids=["drawn", "stated"])
+def test_an_even_number_of_redraws_holds_every_example_in_half(images: Images) -> None:
+    first = split(images, seed=3, members=30, canaries=0)
+    asked = np.concatenate([first.members, first.held_out])
+    inside = np.stack([np.isin(asked, redrawn(first, 3, r).members) for r in range(400)])
+    for count in (2, 4, 10, 400):
+        assert (inside[:count].sum(0) == count // 2).all()
+    ties = np.corrcoef(inside[::2, :30].T)[~np.eye(30, dtype=bool)]
+    assert np.abs(ties).max() < 5 / np.sqrt(200), "coins of different pairs are independent"
+    assert np.abs(inside[::2].mean(1) - 0.5).max() == 0, "as many members as before"
+    assert np.abs(inside[::2, :30].mean() - 0.5) < 5 / np.sqrt(200 * 30) / 2, "nothing is told of the target's coins"
 
 
 def test_hashes_change_with_any_change() -> None:

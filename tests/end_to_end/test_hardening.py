@@ -17,6 +17,7 @@ from mobileprune import evaluate
 from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.config import ExportConfig
 from mobileprune.errors import ParityError
+from mobileprune.evaluate import results
 from mobileprune.files import sha256
 from mobileprune.runtimes import open_runtime
 
@@ -65,8 +66,7 @@ def test_only_the_file_is_hardened(made: Made, artifacts, store, target) -> None
 
 def test_label_only_leaves_the_gap_attack(made: Made) -> None:
     found = aucs(made["torchscript-lite"].audit.attack, "artifact")
-    assert found["entropy"] == 0.5
-    assert len({value for name, value in found.items() if name != "entropy"}) == 1
+    assert set(found) == {"gap"}
 
 
 def test_rounded_answers_are_rounded(made: Made) -> None:
@@ -98,7 +98,7 @@ def test_many_unstable_inputs_are_said(made: Made) -> None:
     for unstable, notes in ((8, 1), (9, 2)):
         parity = artifact.manifest.parity | {"inputs": 163, "unstable": unstable}
         changed = Artifact(artifact.path, replace(artifact.manifest, parity=parity))
-        assert len([*evaluate._hardening_notes(changed)]) == notes
+        assert len([*results._hardening_notes(changed)]) == notes
 
 
 def test_a_hardening_that_hides_nothing_of_these_classes_is_refused_and_nothing_written(

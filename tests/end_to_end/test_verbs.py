@@ -116,6 +116,7 @@ def test_train_prune_export_as_a_chain_keep_what_the_model_was_made_from(command
         "dataset": "digits",
         "members": 40,
         "canaries": 0.2,
+        "redraw": None,
         "seed": 7,
         "split_sha256": made["split_sha256"],
     }
@@ -198,7 +199,7 @@ def test_the_policy_decides_the_exit_code(command, artifacts, outcome) -> None:
     options, code = POLICIES[outcome]
     done = command("audit", artifacts["onnx"], *options, "--json", "-")
     verdict = read(done.out, "audit")["verdict"]
-    assert (done.code, verdict["exit_code"], verdict["overall"]) == (code, code, outcome)
+    assert (done.code, verdict["exit_code"], verdict["overall"]) == (code, code, outcome), verdict["sentence"]
 
 
 def test_a_model_that_knows_its_members_by_heart_fails(command, npz, tmp_path) -> None:

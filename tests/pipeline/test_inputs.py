@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import mobileprune
 from mobileprune.config import DataConfig
+from mobileprune.data.splits import redrawn
 from mobileprune.errors import DataError
-from mobileprune.pipeline.inputs import data_from_lineage
+from mobileprune.pipeline.inputs import data_from_lineage, splits_for, splits_of
 
 NAMED = {"dataset": "mnist", "members": 50, "canaries": 0.2, "seed": 1, "split_sha256": "0" * 64}
 OWN = {**NAMED, "dataset": "npz:xrays.npz"}
@@ -15,6 +19,22 @@ OWN = {**NAMED, "dataset": "npz:xrays.npz"}
 def test_named_data_are_taken_from_the_lineage_and_their_place_from_the_caller() -> None:
     assert data_from_lineage(NAMED, {"sparsity": 0.5}) == DataConfig("mnist", None, 50, 0.2)
     assert data_from_lineage(NAMED, {"data_dir": "d"}) == DataConfig("mnist", "d", 50, 0.2)
+
+
+def test_a_redraw_is_taken_from_the_lineage_which_may_be_older_than_redraws() -> None:
+    assert data_from_lineage({**NAMED, "redraw": 3}, {"data_dir": "d"}) == DataConfig("mnist", "d", 50, 0.2, redraw=3)
+    assert data_from_lineage({**NAMED, "redraw": None}, {}) == data_from_lineage(NAMED, {})
+
+
+def test_the_configured_redraw_is_the_split_and_another_is_refused(store: Path, tmp_path: Path) -> None:
+    first, second = (mobileprune.configure(members=60, redraw=redraw) for redraw in (None, 1))
+    found = splits_of(second)
+    assert found.sha256() == redrawn(splits_of(first), 0, 1).sha256() != splits_of(first).sha256()
+    folder = mobileprune.train(tmp_path / "m", ctx=mobileprune.context(store), members=60, epochs=1, redraw=1)
+    assert folder.info.config["data"]["redraw"] == 1
+    assert splits_for(folder, mobileprune.configure(folder.path)).sha256() == found.sha256()
+    with pytest.raises(DataError, match=r"seed 0, redraw 1\), which is not what"):
+        splits_for(folder, first)
 
 
 def test_a_path_is_never_taken_from_a_file() -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 
 import mobileprune
+from mobileprune.config import Config
 from mobileprune.errors import UsageError
+from mobileprune.pipeline.inputs import examples, network, splits_of, statistics_of
+from mobileprune.training import Recipe, fit
 
 
 def test_a_defence_of_weights_that_are_not_trained_is_refused(store: Path, tmp_path: Path) -> None:
@@ -20,3 +24,26 @@ def test_a_defence_of_weights_that_are_not_trained_is_refused(store: Path, tmp_p
     with pytest.raises(UsageError, match="--train-defense has no effect on weights that come from --checkpoint"):
         mobileprune.train(tmp_path / "b", ctx=ctx, train_defense="minmax:1", **options)
     assert mobileprune.train(tmp_path / "b", ctx=ctx, **options).info.differential_privacy is None
+
+
+@pytest.mark.parametrize(("redraw", "own_seed"), [(None, 5), (2, None)])
+def test_only_a_redraw_starts_from_a_seed_of_its_own(
+    store: Path, tmp_path: Path, redraw: int | None, own_seed: int | None
+) -> None:
+    """Held against the training loop, called by hand."""
+    options = {"members": 60, "epochs": 1, "seed": 5, "redraw": redraw}
+    found = mobileprune.train(tmp_path / "m", ctx=mobileprune.context(store), **options).restore().state_dict()
+
+    def by_hand(config: Config, seed: int) -> dict[str, torch.Tensor]:
+        splits = splits_of(config)
+        model, t = network(config.train, splits, seed), config.train
+        members = examples(splits, splits.members, *statistics_of(t, splits))
+        fit(model, members, Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment), seed=seed)
+        return dict(model.state_dict())
+
+    def same(other: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(tensor, other[name]) for name, tensor in found.items())
+
+    config = mobileprune.configure(**options)
+    assert same(by_hand(config, config.training_seed))
+    assert same(by_hand(config, 5)) == (own_seed == 5)

@@ -1,0 +1,116 @@
+"""Changed copies of the images, for the attacks that ask several times: ``VARIANTS``.
+
+A maker takes pixels (N, C, H, W) uint8, the number V of copies and a seed, and yields V arrays (N, C, H, W) float32 in
+[0, 1], one at a time, so that memory holds one. It changes pixels only: who calls it asks the model. A copy depends on
+its index, never on V, so that V copies are the first V of any larger number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileprune.attacks.evidence import Pixels
+from mobileprune.errors import DataError, UsageError
+from mobileprune.seeding import numpy_rng
+
+Images = NDArray[np.float32]
+Maker = Callable[[Pixels, int, int], Iterator[Images]]
+
+INPUT_STEP = 1 / 255
+"""One step of an int8 input that spans [0, 1]; what is smaller is rounded away before the model sees it."""
+NOISE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Standard deviations of the noise, in units of the full range of a pixel."""
+FURTHEST = 2
+DEGREES_PER_PIXEL = 4.0
+
+
+def _moves() -> list[tuple[bool, int, int, float]]:
+    """(flip, down, right, degrees): by growing distance |down| + |right|, first as it is, then flipped."""
+    steps = sorted(product(range(-FURTHEST, FURTHEST + 1), repeat=2), key=lambda s: (abs(s[0]) + abs(s[1]), s))[1:]
+    changes = []
+    for distance in range(1, 2 * FURTHEST + 1):
+        changes += [(down, right, 0.0) for down, right in steps if abs(down) + abs(right) == distance]
+        changes += [(0, 0, sign * distance * DEGREES_PER_PIXEL) for sign in (1, -1)]
+    return [(False, 0, 0, 0.0), (True, 0, 0, 0.0), *((flip, *c) for flip in (False, True) for c in changes)]
+
+
+MOVES = _moves()
+
+
+def augmented(pixels: Pixels, count: int, seed: int) -> Iterator[Images]:
+    """The image; its mirror image; shifts by up to 2 pixels each way and rotations by 4 to 16 degrees, smallest first;
+    the same of the mirror image. Edges are continued outwards, rotations are bilinear. Nothing is random.
+
+    Choquette-Choo et al., arXiv 2007.14321. Raises UsageError for more copies than there are moves.
+    """
+    if count > len(MOVES):
+        raise UsageError(f"there are {len(MOVES)} augmented copies of an image, got {count}; ask for fewer")
+    plain = _unit(pixels)
+    for flip, down, right, degrees in MOVES[:count]:
+        moved = plain[..., ::-1] if flip else plain
+        yield np.ascontiguousarray(_rotated(moved, degrees) if degrees else _shifted(moved, down, right))
+
+
+def noisy(pixels: Pixels, count: int, seed: int) -> Iterator[Images]:
+    """x + sigma * n with n standard normal, clipped to [0, 1]; sigma of copy i is :func:`noise_level` (i).
+
+    Choquette-Choo et al., arXiv 2007.14321.
+    """
+    plain = _unit(pixels)
+    for index in range(count):
+        noise = numpy_rng(seed, "queries", "noisy", index).standard_normal(plain.shape, dtype=np.float32)
+        yield _added(plain, noise, noise_level(index))
+
+
+def noise_level(index: int) -> float:
+    """Standard deviation of the noise of copy ``index``: the levels in growing order, again and again."""
+    return NOISE_LEVELS[index % len(NOISE_LEVELS)]
+
+
+def nearby(pixels: Pixels, count: int, seed: int, *, epsilon: float = INPUT_STEP) -> Iterator[Images]:
+    """x + epsilon * u with every entry of u uniform in [-1, 1], clipped to [0, 1].
+
+    Not of unit norm: spread over all pixels that would be far below one step of an int8 input.
+    Yuan & Zhang, arXiv 2202.03335. Raises UsageError for an epsilon below one step.
+    """
+    if epsilon < INPUT_STEP:
+        raise UsageError(f"epsilon must be at least one step of the input, 1/255, got {epsilon:g}")
+    plain = _unit(pixels)
+    for index in range(count):
+        draw = numpy_rng(seed, "queries", "nearby", index).random(plain.shape, dtype=np.float32)
+        yield _added(plain, draw * 2 - 1, epsilon)
+
+
+VARIANTS: dict[str, Maker] = {"augmented": augmented, "noisy": noisy, "nearby": nearby}
+
+
+def _unit(pixels: Pixels) -> Images:
+    """(N, C, H, W) float32 in [0, 1], as the model is asked about the image itself."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise DataError(f"images must be uint8 of shape (N, C, H, W), got {pixels.dtype} of {pixels.shape}")
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _added(plain: Images, change: Images, scale: float) -> Images:
+    change *= np.float32(scale)
+    change += plain
+    return np.clip(change, 0, 1, out=change)
+
+
+def _shifted(images: Images, down: int, right: int) -> Images:
+    height, width = images.shape[2:]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return images[:, :, rows[:, None], columns]
+
+
+def _rotated(images: Images, degrees: float) -> Images:
+    """Counter-clockwise about the centre. Weights of a bilinear mean may add up to a little more than 1."""
+    from scipy.ndimage import rotate
+
+    turned: Images = rotate(images, degrees, axes=(3, 2), reshape=False, order=1, mode="nearest")
+    return np.clip(turned, 0, 1, out=turned)

@@ -1,0 +1,176 @@
+"""Asks a model about members and non-members, as far as the attacker's effort goes, and has it attacked.
+
+Every answer is a step of the run store: the same file is never asked the same twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mobileprune.artifact import Artifact
+from mobileprune.attacks import (
+    ACCESS,
+    ATTACKS,
+    Access,
+    Evidence,
+    Outputs,
+    Population,
+    References,
+    Scores,
+    queries,
+    score,
+)
+from mobileprune.attacks.queries import MOVES, VARIANTS, Maker
+from mobileprune.config import Effort
+from mobileprune.data.splits import Splits
+from mobileprune.errors import ArtifactError, TargetUnavailableError
+from mobileprune.files import sha256
+from mobileprune.models import code_digest
+from mobileprune.models.folder import ModelFolder
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.export import source_logits
+from mobileprune.pipeline.inputs import pixels
+from mobileprune.runtimes import open_runtime
+from mobileprune.runtimes.gradients import gradient_norms
+from mobileprune.tensors import load, save
+
+ANSWERS = "logits.safetensors"
+Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
+PLAIN = Effort()
+SEED = 0
+"""Of the changed copies: every model is asked about the same ones."""
+HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file)."""
+
+    name: str
+    outputs: Outputs
+    scores: Scores
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked: ``identity`` names it in the run store; ``file`` if it is one; ``shows``: the most it tells."""
+
+    name: str
+    identity: dict[str, Any]
+    predict: Predict
+    file: Artifact | None = None
+    shows: Access = "logits"
+
+
+def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
+    manifest = artifact.manifest
+    identity = {
+        "artifact": manifest.sha256,
+        "target": manifest.target,
+        "preprocessing": [manifest.preprocessing_baked, list(manifest.mean), list(manifest.std)],
+    }
+    runtime = lru_cache(maxsize=1)(lambda: open_runtime(artifact, context.num_threads))
+    return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact))
+
+
+def _shown(artifact: Artifact) -> Access:
+    """The most that the file's outputs tell: hardening is a layer that whoever has the file can cut off."""
+    kind = artifact.manifest.lineage["export"]["harden"].partition(":")[0]
+    return HARDENED.get(kind, "logits")
+
+
+def of_source(folder: ModelFolder) -> Asked:
+    identity = {"weights": folder.weights_sha256, "code": code_digest(folder.info.model)}
+    return Asked("source", identity, lambda x: source_logits(folder, x))
+
+
+def ask(
+    asked: Asked,
+    splits: Splits,
+    context: Context,
+    effort: Effort = PLAIN,
+    *,
+    references: References | None = None,
+    versions: NDArray[np.float64] | None = None,
+) -> Subject:
+    """Answers on members, held-out and test images, what ``effort`` adds to them, and every attack's scores."""
+    parts = {"members": splits.members, "held_out": splits.held_out, "test": splits.test}
+    plain = {part: lambda i=i: asked.predict(pixels(splits, i)) for part, i in parts.items()}
+    logits = _kept(asked, splits, context, plain)
+    chosen = np.concatenate([splits.members, splits.held_out])
+    evidence = Evidence(
+        np.concatenate([logits["members"], logits["held_out"]]),
+        splits.labels[chosen],
+        references=references,
+        population=Population(logits["test"], splits.labels[splits.test], splits.images.pixels[splits.test]),
+        images=splits.images.pixels[chosen],
+        versions=versions,
+    )
+    if effort.queries > 1:
+        evidence = replace(evidence, variants=dict(_variants(asked, splits, context, effort.queries)))
+    refused = ""
+    if effort.access == "file" and asked.file:
+        try:
+            evidence = replace(evidence, gradients=_gradients(asked, asked.file, splits, context))
+        except (ArtifactError, TargetUnavailableError) as error:  # of a target, or an operator, that cannot be read
+            refused = str(error)
+    outputs = Outputs(evidence, np.arange(len(chosen)) < len(splits.members), splits.canary[chosen])
+    correct = logits["test"].argmax(1) == splits.labels[splits.test]
+    scores = score(outputs, ATTACKS, _access(asked, effort))
+    if refused:
+        skipped = {name: refused if "gradients" in ATTACKS[name].needs else why for name, why in scores.skipped.items()}
+        scores = replace(scores, skipped=skipped)
+    return Subject(asked.name, outputs, scores, float(correct.mean()))
+
+
+def _access(asked: Asked, effort: Effort) -> Access:
+    """What the attacker wants to see, as far as the model shows it; the file itself cannot be hidden from them."""
+    wanted = next(rung for rung in ACCESS if rung == effort.access)
+    return wanted if wanted == "file" else min(wanted, asked.shows, key=ACCESS.index)
+
+
+def _kept(
+    asked: Asked, splits: Splits, context: Context, parts: Mapping[str, Callable[[], NDArray[Any]]], **more: Any
+) -> dict[str, NDArray[np.float64]]:
+    """Each part's array, computed once for this model and split and ``more``."""
+
+    def compute(folder: Path, partial: Path) -> None:
+        arrays = {part: np.ascontiguousarray(answer(), np.float64) for part, answer in parts.items()}
+        save({part: torch.from_numpy(values) for part, values in arrays.items()}, folder / ANSWERS)
+
+    step = context.store.step("query", {**asked.identity, "split": splits.sha256(), "parts": [*parts], **more}, compute)
+    return {part: tensor.numpy() for part, tensor in load(step.path / ANSWERS)[0].items()}
+
+
+def _variants(asked: Asked, splits: Splits, context: Context, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Answers (V, N, K) on at most ``count`` changed copies of every image, of every kind there is."""
+    chosen = splits.images.pixels[np.concatenate([splits.members, splits.held_out])]
+    for name, change in VARIANTS.items():
+        copies = min(count, len(MOVES)) if name == "augmented" else count
+        answers = partial(_answers, asked.predict, change, chosen, copies)
+        yield name, _kept(asked, splits, context, {name: answers}, copies=copies, changes=_code(queries))[name]
+
+
+def _code(module: ModuleType) -> str:
+    """Of a module that judges, and so is not part of every key of the run store."""
+    return sha256(Path(str(module.__file__)))
+
+
+def _answers(predict: Predict, change: Maker, images: NDArray[np.uint8], count: int) -> NDArray[Any]:
+    return np.stack([predict(copy) for copy in change(images, count, SEED)])
+
+
+def _gradients(asked: Asked, file: Artifact, splits: Splits, context: Context) -> NDArray[np.float64]:
+    chosen = np.concatenate([splits.members, splits.held_out])
+    compute = lambda: gradient_norms(file, pixels(splits, chosen), splits.labels[chosen])  # noqa: E731
+    return _kept(asked, splits, context, {"gradients": compute})["gradients"]

@@ -1,0 +1,152 @@
+"""What was found out about an artifact: every attack on every model asked, the notes, the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mobileprune.artifact import Artifact
+from mobileprune.attacks import Group
+from mobileprune.audit.compare import Measurement, measure
+from mobileprune.audit.epsilon import EpsilonBound, one_run
+from mobileprune.audit.exposure import Exposure, exposure
+from mobileprune.audit.power import Power, power_of
+from mobileprune.audit.selection import Strongest, highest_auc, strongest
+from mobileprune.audit.verdict import Policy, Verdict, judge
+from mobileprune.config import Effort
+from mobileprune.convert.harden import hardening
+from mobileprune.data.splits import Splits
+from mobileprune.evaluate.asking import PLAIN, Subject
+
+MEMBERSHIP_UNKNOWN = (
+    "it is not known what the checkpoint was trained on, so held-out images may be members; "
+    "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
+)
+MANY_UNSTABLE = 0.05
+
+
+@dataclass(frozen=True)
+class SubjectResult:
+    name: str
+    accuracy: dict[str, float]
+    measurements: dict[Group, dict[str, Measurement]]
+    strongest: dict[Group, Strongest]
+    skipped: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        measured = {g: {a: m.to_dict() for a, m in by_attack.items()} for g, by_attack in self.measurements.items()}
+        strongest = {group: found.to_dict() for group, found in self.strongest.items()}
+        return {
+            "accuracy": self.accuracy,
+            "measurements": measured,
+            "strongest": strongest,
+            "skipped": self.skipped,
+        }
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Every attack that ``effort`` allows on every subject there is; ``notes`` say which are missing and why.
+
+    Of the artifact also: lower bounds on epsilon (95 % for all groups together), what a sample of this size could have
+    shown, and who is exposed.
+    """
+
+    artifact: Artifact
+    data: dict[str, Any]
+    effort: Effort
+    subjects: dict[str, SubjectResult]
+    epsilon: dict[Group, EpsilonBound]
+    power: dict[Group, Power]
+    exposure: Exposure
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "artifact_sha256": self.artifact.manifest.sha256,
+            "target": self.artifact.manifest.target,
+            "data": self.data,
+            "effort": {**asdict(self.effort), "versions": len(self.effort.versions)},
+            "subjects": {name: subject.to_dict() for name, subject in self.subjects.items()},
+            "epsilon": {group: found.to_dict() for group, found in self.epsilon.items()},
+            "power": {group: found.to_dict() for group, found in self.power.items()},
+            "exposure": self.exposure.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    attack: AttackResult
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.attack.to_dict(), "verdict": self.verdict.to_dict()}
+
+
+def subject_result(subject: Subject) -> SubjectResult:
+    """Accuracy (on test images only where there are some), every measurement, the strongest attack of each group."""
+    sides = {"members": True, "held_out": False}
+    accuracy = {name: subject.outputs.accuracy(member=inside) for name, inside in sides.items()}
+    if not math.isnan(subject.test_accuracy):
+        accuracy["test"] = subject.test_accuracy
+    scores = subject.scores
+    best = {group: strongest(part) for group, part in scores.groups().items()}
+    return SubjectResult(subject.name, accuracy, measure(scores), best, dict(scores.skipped))
+
+
+def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject], effort: Effort = PLAIN) -> AttackResult:
+    """Every attack on the answers of ``asked``, which were got with ``effort``."""
+    found = asked["artifact"].scores
+    groups, drawn = found.groups(), splits.membership == "drawn"
+    data = {
+        "name": splits.images.name,
+        "split_sha256": splits.sha256(),
+        "membership": splits.membership,
+        "counts": splits.counts(),
+    }
+    return AttackResult(
+        artifact,
+        data,
+        effort,
+        {name: subject_result(subject) for name, subject in asked.items()},
+        {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
+        {group: power_of(part) for group, part in groups.items()},
+        exposure(found, highest_auc(found)),
+        tuple(_notes(artifact, splits, asked)),
+    )
+
+
+def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Iterator[str]:
+    missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
+    for name, words in missing.items():
+        if name not in asked:
+            yield f"{words} is not in the run store, so nothing is held against it"
+    yield from _hardening_notes(artifact)
+    if not artifact.manifest.lineage["held_out_unseen"]:
+        yield MEMBERSHIP_UNKNOWN
+    if splits.canary.any():
+        count = int(splits.canary[splits.members].sum())
+        yield f"{count} members carry a wrong label on purpose (canaries): train with --canaries 0 what you ship"
+
+
+def _hardening_notes(artifact: Artifact) -> Iterator[str]:
+    spec, parity = artifact.manifest.lineage["export"]["harden"], artifact.manifest.parity
+    if found := hardening(spec):
+        yield (
+            f"the file's outputs are hardened by {spec}: {found[0].caveat}; whoever has the file can cut this last "
+            "layer off and then sees what the PyTorch source shows"
+        )
+    if parity["unstable"] > MANY_UNSTABLE * parity["inputs"]:
+        yield (
+            f"{parity['unstable']} of {parity['inputs']} parity inputs lie at an edge of the hardening, where "
+            "parity accepted the outputs of either side"
+        )
+
+
+def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy) -> Verdict:
+    source = asked.get("source")
+    unsure = None if artifact.manifest.lineage["held_out_unseen"] else MEMBERSHIP_UNKNOWN
+    return judge(asked["artifact"].scores, source.scores if source else None, policy, unsure=unsure)

@@ -1,0 +1,69 @@
+"""The models that stand beside each other in an audit, asked with the same effort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobileprune.artifact import Artifact
+from mobileprune.attacks import References
+from mobileprune.config import Effort
+from mobileprune.data.splits import Splits
+from mobileprune.errors import DataError
+from mobileprune.evaluate.asking import PLAIN, Subject, ask, of_artifact, of_source
+from mobileprune.evaluate.relatives import Relatives
+from mobileprune.pipeline.context import Context
+from mobileprune.shadows import references
+
+
+def subjects(
+    artifact: Artifact,
+    kin: Relatives,
+    splits: Splits,
+    context: Context,
+    effort: Effort = PLAIN,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Subject]:
+    """dense (where there is one), source (likewise) and artifact, the file that is judged.
+
+    Each is attacked with references of its own kind; other versions serve against the file alone: that there
+    are several is no matter of how this one was deployed.
+    """
+    known = _references(artifact, context, effort, overrides or {})
+    versions = _versions(artifact, splits, context, effort)
+    found = {}
+    if kin.baseline:
+        baseline = of_artifact("dense", kin.baseline, context)
+        found["dense"] = ask(baseline, splits, context, effort, references=known.get("dense"))
+    if kin.source:
+        source = of_source(kin.source)
+        found["source"] = ask(source, splits, context, effort, references=known.get("source"))
+    file = of_artifact("artifact", artifact, context)
+    found["artifact"] = ask(file, splits, context, effort, references=known.get("artifact"), versions=versions)
+    return found
+
+
+def _references(
+    artifact: Artifact, context: Context, effort: Effort, overrides: dict[str, Any]
+) -> dict[str, References]:
+    """By subject: reference models that were exported, or asked through PyTorch, as the subject was."""
+    if not effort.references:
+        return {}
+    made = references(artifact, effort.references, overrides, context, jobs=effort.jobs)
+    return {name: References(found.examples, made.inside, found.test) for name, found in made.answers.items()}
+
+
+def _versions(artifact: Artifact, splits: Splits, context: Context, effort: Effort) -> NDArray[np.float64] | None:
+    """Logits (V, N, K) of the other files that the attacker has; DataError for one of another model's data."""
+    answers = []
+    for path in effort.versions:
+        other = Artifact.load(Path(path))
+        if other.manifest.lineage["data"]["split_sha256"] != splits.sha256():
+            raise DataError(
+                f"--versions {path}: was trained on other data than {artifact.path}; give files of one model"
+            )
+        answers.append(ask(of_artifact("version", other, context), splits, context).outputs.evidence.logits)
+    return np.stack(answers) if answers else None

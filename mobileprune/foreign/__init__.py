@@ -1,0 +1,9 @@
+"""Attacks on what we did not make: a function, a model file without a manifest, or a table of a model's outputs."""
+
+from __future__ import annotations
+
+from mobileprune.foreign.answers import KINDS
+from mobileprune.foreign.examine import Stranger, examine
+from mobileprune.foreign.result import ForeignResult, result
+
+__all__ = ["KINDS", "ForeignResult", "Stranger", "examine", "result"]

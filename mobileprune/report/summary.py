@@ -1,0 +1,70 @@
+"""An audit in a screenful of Markdown, for a comment on a pull request or the summary of a CI job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from mobileprune.audit.gates import worst
+from mobileprune.report.tables import GROUPS, SUBJECTS, Rows, estimate
+
+QUESTIONS = {
+    "deployment": "leakage added by deployment",
+    "ceiling": "leakage over all members",
+    "canary_ceiling": "leakage on canaries",
+}
+
+
+def summary(audit: Mapping[str, Any], name: str, bench: Mapping[str, Any] | None = None) -> str:
+    """``audit``: the JSON value of an audit, with ``verdict`` and ``gates``; ``name`` of what was audited."""
+    verdict, gates = audit["verdict"], audit["gates"]
+    decided = [(f["verdict"], QUESTIONS.get(f["question"], f["question"]), f["sentence"]) for f in verdict["findings"]]
+    decided += [(gate["outcome"], gate["name"], gate["sentence"]) for gate in gates]
+    overall = worst(outcome for outcome, *_ in decided)
+    lines = [f"## mobileprune: {overall}", "", f"`{_code(name)}`", ""]
+    lines += _table(
+        [("", "limit", "")], [(f"**{o}**" if o != "pass" else o, _text(w), _text(s)) for o, w, s in decided]
+    )
+    lines += ["", *_table(*_numbers(audit, bench or {}))]
+    lines += ["", *(f"- {_text(note)}" for note in audit["notes"])] if audit["notes"] else []
+    return "\n".join([*lines, "", _text(verdict["caveat"])]) + "\n"
+
+
+def _numbers(audit: Mapping[str, Any], bench: Mapping[str, Any]) -> tuple[Rows, Rows]:
+    """Headings, and accuracy, the strongest attack and costs of every model side by side."""
+    subjects = {name: audit["subjects"][name] for name in SUBJECTS if name in audit["subjects"]}
+    rows: Rows = []
+    for part, words in {"test": "test accuracy", "members": "accuracy on members"}.items():
+        found = [subject["accuracy"].get(part) for subject in subjects.values()]
+        rows.append((words, *("-" if value is None else f"{value:.1%}" for value in found)))
+    for group, words in GROUPS.items():
+        if group in subjects["artifact"]["measurements"]:
+            best = [subject["strongest"][group] for subject in subjects.values()]
+            names = [_text(" / ".join(dict.fromkeys(found["chosen"]))) for found in best]
+            cells = (f"{estimate(found['auc'])} ({name})" for found, name in zip(best, names, strict=True))
+            rows.append((f"attack AUC, {words}", *cells))
+    costs = {"dense": bench.get("baseline"), "artifact": bench.get("artifact")}
+    if costs["artifact"]:
+        sizes = [f"{c['size_bytes']:,}" if (c := costs.get(name)) else "-" for name in subjects]
+        times = [f"{c['latency_ms']['p50']:.3f}" if (c := costs.get(name)) else "-" for name in subjects]
+        valid = "" if bench["valid"] else " (not valid: the machine was busy)"
+        rows += [("file size, bytes", *sizes), (f"latency p50, ms{valid}", *times)]
+    words_of = {**SUBJECTS, "artifact": "model"} if "model" in audit else SUBJECTS
+    return [("", *(words_of[name] for name in subjects))], rows
+
+
+def _table(head: Rows, rows: Rows) -> list[str]:
+    text = ["| " + " | ".join(row) + " |" for row in (*head, *rows)]
+    return [text[0], "|" + " --- |" * len(head[0]), *text[1:]]
+
+
+def _text(text: str) -> str:
+    """One line that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", escape(" ".join(text.split()), quote=False))
+
+
+def _code(text: str) -> str:
+    """One line inside backticks."""
+    return " ".join(text.replace("`", "'").split())

@@ -1,0 +1,85 @@
+"""Who is exposed: the breakdown against the parts taken by hand, and the surest members."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobileprune.attacks import Scores
+from mobileprune.audit.auc import auc
+from mobileprune.audit.exposure import breakdown, exposure, most_exposed
+
+
+def example(m: int, n: int, *, classes: int = 3, canaries: int = 0, seed: int = 0) -> Scores:
+    rng, member = np.random.default_rng(seed), np.arange(m + n) < m
+    position = np.where(member, np.cumsum(member), np.cumsum(~member)) - 1
+    labels = position % classes
+    values = {"a": rng.normal(0.5 * member, 1)}
+    return Scores(values, {"a": "logits"}, {}, labels.astype(np.int64), member, position < canaries)
+
+
+def test_classes_and_kinds_are_the_parts_with_simultaneous_intervals() -> None:
+    scores = example(90, 90, canaries=12)
+    got = exposure(scores, "a")
+    for label in range(3):
+        sides = scores.where(scores.labels == label).sides("a")
+        expected = auc(*sides, confidence=1 - 0.05 / 3)
+        found = got.by_class[str(label)]
+        assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
+        assert found.confidence == 0.95
+        assert "Bonferroni) over 3" in found.method
+    kinds = [auc(*scores.where(mask).sides("a"), confidence=0.975) for mask in (scores.canary, ~scores.canary)]
+    assert [k.low for k in got.by_kind.values()] == [k.low for k in kinds]
+    assert list(got.by_kind) == ["canaries", "others"]
+
+
+def test_small_groups_are_not_resolvable_and_cost_nothing() -> None:
+    scores = example(40, 40, classes=1, canaries=9)
+    got = exposure(scores, "a")
+    assert got.by_kind["canaries"].value is None
+    assert "9 members and 9 non-members" in got.by_kind["canaries"].note
+    alone = auc(*scores.where(~scores.canary).sides("a"))
+    assert got.by_kind["others"].low == pytest.approx(alone.low)
+
+
+def test_the_intervals_hold_together() -> None:
+    missed = 0
+    for seed in range(200):
+        scores = example(200, 200, classes=10, seed=seed)
+        quiet = Scores(
+            {"a": np.random.default_rng(seed).normal(size=400)}, *(vars(scores)[k] for k in list(vars(scores))[1:])
+        )
+        groups = {str(k): quiet.labels == k for k in range(10)}
+        missed += any(not e.low <= 0.5 <= e.high for e in breakdown(quiet, "a", groups).values())
+    assert missed <= 19  # 10 expected, standard deviation 3.1
+
+
+def test_the_surest_members_are_those_above_the_threshold_in_order() -> None:
+    member = np.array([False] * 100 + [True] * 6)
+    values = np.concatenate([np.arange(100.0), [98.0, 98.5, 200.0, 3.0, 98.5, 150.0]])
+    scores = Scores({"a": values}, {"a": "logits"}, {}, np.arange(106) % 4, member, np.arange(106) == 102)
+    got = most_exposed(scores, "a", k=3)
+    assert (got.threshold, got.found, got.by_chance) == (98.0, 4, 0.06)
+    assert [e.position for e in got.examples] == [102, 105, 101]
+    assert [e.canary for e in got.examples] == [True, False, False]
+    assert got.examples[0].label == 102 % 4
+    assert [e.position for e in most_exposed(scores, "a").examples] == [102, 105, 101, 104]
+    none = most_exposed(scores, "a", fpr=0.001)
+    assert (none.threshold, none.found, none.examples) == (None, 0, ())
+    assert none.note.startswith("not resolvable")
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(m=st.integers(0, 30), n=st.integers(0, 130), k=st.integers(0, 5), canaries=st.integers(0, 3))
+def test_any_size_is_plain_json_without_pixels(m: int, n: int, k: int, canaries: int) -> None:
+    scores = example(m, n, canaries=canaries)
+    got = exposure(scores, "a", k=k)
+    text = json.loads(json.dumps(got.to_dict(), allow_nan=False))
+    assert len(text["most_exposed"]["examples"]) == min(k, got.most_exposed.found)
+    for one in text["most_exposed"]["examples"]:
+        assert set(one) == {"position", "label", "canary", "score"}
+        assert scores.member[one["position"]]

@@ -1,0 +1,154 @@
+"""Gates: every limit, its three outcomes, and a policy file with everything wrong."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mobileprune.audit.gates import Gates, from_dict, read, worst
+from mobileprune.audit.limits import RULES
+from mobileprune.audit.verdict import Policy
+from mobileprune.errors import ConfigError
+
+VALUES: dict[str, Any] = {
+    "audit": {"subjects": {"dense": {"accuracy": {"test": 0.9}}, "artifact": {"accuracy": {"test": 0.88}}}},
+    "manifest": {"size_bytes": 1000, "parity": {"max_difference": 1e-5, "top1_agreement": 0.99}},
+    "bench": {
+        "artifact": {"size_bytes": 1000, "deflated_bytes": 800, "latency_ms": {"p50": 2.0}},
+        "baseline": {"size_bytes": 4000, "deflated_bytes": 3900, "latency_ms": {"p50": 3.0}},
+        "speedup": {"value": 1.5, "low": 1.3, "high": 1.7},
+        "valid": True,
+        "note": "",
+    },
+}
+CASES = {
+    "accuracy.min_test": (0.88, 0.8801),
+    "accuracy.max_drop": (0.02, 0.0199),
+    "size.max_bytes": (1000, 999),
+    "size.max_deflated_bytes": (800, 799),
+    "size.max_ratio": (0.25, 0.2499),
+    "latency.max_p50_ms": (2.0, 1.99),
+    "latency.min_speedup": (1.3, 1.71),
+    "parity.max_difference": (1e-5, 9e-6),
+    "parity.min_top1_agreement": (0.99, 0.991),
+}
+"""Name -> a limit that is just kept, and one that is just not."""
+
+
+def outcome(name: str, limit: float, values: dict[str, Any] = VALUES) -> str:
+    (gate,) = Gates(limits={name: limit}).check(values)
+    assert (gate.name, gate.limit) == (name, limit)
+    return gate.outcome
+
+
+def test_every_rule_has_a_case_and_ends_where_its_limit_is() -> None:
+    assert CASES.keys() == RULES.keys()
+    for name, (kept, broken) in CASES.items():
+        assert outcome(name, kept) == "pass", name
+        assert outcome(name, broken) == "fail", name
+
+
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(st.floats(0.1, 5), st.floats(0, 1), st.floats(0, 1), st.floats(0, 8))
+@example(1.0, 0.0, 0.0, 1.0)
+@example(1.0, 0.5, 0.5, 1.5)
+def test_a_speed_up_is_judged_by_its_interval(low: float, below: float, above: float, limit: float) -> None:
+    value, high = low + below, low + below + above
+    values = copy.deepcopy(VALUES)
+    values["bench"]["speedup"] = {"value": value, "low": low, "high": high}
+    expected = "pass" if low >= limit else "fail" if high < limit else "inconclusive"
+    assert outcome("latency.min_speedup", limit, values) == expected
+
+
+MISSING = {
+    "a busy machine": (("latency.max_p50_ms", "latency.min_speedup"), {"valid": False, "note": "others worked"}),
+    "no baseline": (("latency.min_speedup", "size.max_ratio"), {"baseline": None, "speedup": None}),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_what_cannot_be_said_is_inconclusive(case: str) -> None:
+    names, changes = MISSING[case]
+    values = {**VALUES, "bench": {**VALUES["bench"], **changes}}
+    for name in RULES:
+        assert outcome(name, CASES[name][0], values) == ("inconclusive" if name in names else "pass"), name
+
+
+def test_what_was_not_measured_is_inconclusive_and_has_no_value() -> None:
+    bare = {"audit": {"subjects": {"artifact": {"accuracy": {}}}}}
+    for gate in Gates(limits={name: kept for name, (kept, _) in CASES.items()}).check(bare):
+        assert (gate.outcome, gate.value) == ("inconclusive", None), gate
+        assert gate.sentence.startswith("It cannot be said whether ")
+    unbenched = {key: VALUES[key] for key in ("audit", "manifest")}
+    for name, rule in RULES.items():
+        assert (outcome(name, CASES[name][0], unbenched) == "inconclusive") == rule.bench, name
+        assert Gates(limits={name: 0.5}).needs_bench == rule.bench
+
+
+def test_a_sentence_says_what_was_found_and_what_was_asked() -> None:
+    limits = {"size.max_bytes": 1234567.0, "latency.min_speedup": 1.5}
+    size, speed = Gates(limits=limits).check({**VALUES, "manifest": {"size_bytes": 7654321}})
+    assert size.sentence == "File size in bytes is 7,654,321, must be at most 1,234,567."
+    assert speed.sentence == "Speed-up over the dense baseline is 1.5 [1.3, 1.7], must be at least 1.5."
+    assert (size.outcome, speed.outcome) == ("fail", "inconclusive")
+
+
+def test_the_worst_outcome_counts() -> None:
+    assert worst([]) == worst(["pass"]) == "pass"
+    assert worst(["pass", "inconclusive", "pass"]) == "inconclusive"
+    assert worst(["fail", "inconclusive"]) == "fail"
+
+
+def test_a_policy_file(tmp_path: Any) -> None:
+    text = "[leakage]\nmax_auc = 0.7\nalpha = 0.01\n[size]\nmax_bytes = 5\n[accuracy]\n"
+    (tmp_path / "p.toml").write_text(text)
+    gates = read(tmp_path / "p.toml", alpha=0.1)
+    assert gates == Gates(Policy(max_auc=0.7, alpha=0.1), {"size.max_bytes": 5})
+    assert from_dict({}) == Gates()
+    assert from_dict({"leakage": asdict(Policy())}) == Gates()
+
+
+def test_every_problem_of_a_policy_file_at_once(tmp_path: Any) -> None:
+    (tmp_path / "p.toml").write_text(
+        "top = 1\n[leakage]\nmax_auc = 0.2\nmax_auk = 1\n[size]\nmax_byte = 1\nmax_bytes = -1\nmax_ratio = inf\n"
+        '[latncy]\nmax_p50_ms = 3\n[accuracy]\nmin_test = 1.5\nmax_drop = "2%"\n[parity]\nmax_difference = true\n'
+    )
+    with pytest.raises(ConfigError) as info:
+        read(tmp_path / "p.toml")
+    expected = [
+        "unknown section 'top'",
+        "max_auc must lie in 0.5..1, got 0.2",
+        "unknown limit 'leakage.max_auk': did you mean 'leakage.max_auc'",
+        "unknown limit 'size.max_byte': did you mean 'size.max_bytes'",
+        "size.max_bytes must be at least 0, got -1",
+        "size.max_ratio must be at least 0, got inf",
+        "unknown section 'latncy': did you mean 'latency'",
+        r"accuracy.min_test must be in \[0, 1\], got 1.5",
+        "accuracy.max_drop: '2%' is not a number",
+        "parity.max_difference: True is not a number",
+    ]
+    assert len(info.value.problems) == len(expected)
+    for words in expected:
+        assert any(re.search(words, problem) for problem in info.value.problems), words
+    assert all(problem.startswith(f"--policy {tmp_path / 'p.toml'}: ") for problem in info.value.problems)
+
+
+@pytest.mark.parametrize("content", [b"[leakage\n", b"\xff", b"a = " + b"[" * 5000, b"#" * (2**20 + 1), None])
+def test_files_that_are_no_policy(tmp_path: Any, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "p.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"--policy .*p\.toml: "):
+        read(tmp_path / "p.toml")
+
+
+def test_limits_made_in_python_are_checked_too() -> None:
+    with pytest.raises(ConfigError, match=r"unknown limit 'max_bytes': did you mean 'size\.max_bytes'"):
+        Gates(limits={"max_bytes": 1})
+    with pytest.raises(ConfigError, match="must be at least 0, got nan"):
+        Gates(limits={"size.max_bytes": float("nan")})

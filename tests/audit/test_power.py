@@ -1,0 +1,129 @@
+"""Power: closed forms, exact tails, and the promised rates found again by simulation."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import betabinom, binom, norm
+
+from mobileprune.attacks import Scores
+from mobileprune.audit.auc import paired_auc_difference
+from mobileprune.audit.intervals import Estimate, smallest_detectable_auc
+from mobileprune.audit.power import (
+    equivalence,
+    examples_needed,
+    pairs_needed,
+    power_of,
+    smallest_detectable_tpr,
+    tpr_p_value,
+)
+from mobileprune.errors import UsageError
+
+
+def sized(m: int, n: int, attacks: int) -> Scores:
+    by_attack = {str(i): np.zeros(m + n) for i in range(attacks)}
+    member = np.arange(m + n) < m
+    return Scores(by_attack, dict.fromkeys(by_attack, "logits"), {}, np.zeros(m + n, np.int64), member, ~member)
+
+
+def test_the_null_of_the_tpr_is_beta_binomial() -> None:
+    rng, k = np.random.default_rng(0), 2
+    scores = rng.normal(size=(20_000, 90))
+    threshold = np.sort(scores[:, 30:], axis=1)[:, -1 - k]
+    counts = (scores[:, :30] > threshold[:, None]).sum(axis=1)
+    for at_least in range(5):
+        share = (counts >= at_least).mean()
+        assert share == pytest.approx(betabinom.sf(at_least - 1, 30, k + 1, 60 - k), abs=0.013)
+    members, nonmembers = np.array([5.0, 4.0, 0.0]), np.arange(5.0)
+    assert tpr_p_value(members, nonmembers, fpr=0.2) == pytest.approx(betabinom.sf(1, 3, 2, 4))
+    assert tpr_p_value(members, nonmembers, fpr=0.01) is None
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "fpr", "alpha"), [(500, 500, 0.01, 0.05), (50, 100, 0.01, 0.01), (7, 20, 0.1, 0.05)]
+)
+def test_the_smallest_tpr_is_found_with_the_power(m: int, n: int, fpr: float, alpha: float) -> None:
+    rate, allowed = smallest_detectable_tpr(m, n, fpr=fpr, alpha=alpha), math.floor(fpr * n + 1e-9)
+    count = next(c for c in range(m + 1) if betabinom.sf(c - 1, m, allowed + 1, n - allowed) <= alpha)
+    assert binom.sf(count - 1, m, rate) == pytest.approx(0.8)
+    assert fpr < rate < 1
+
+
+def test_a_sample_that_cannot_reject_or_resolve_has_no_smallest_tpr() -> None:
+    assert smallest_detectable_tpr(500, 99) is None
+    assert smallest_detectable_tpr(0, 100) is None
+    assert smallest_detectable_tpr(1, 100, alpha=0.001) is None
+
+
+def test_power_of_a_sample_is_corrected_for_the_attacks() -> None:
+    got = power_of(sized(300, 400, 5), alpha=0.05)
+    assert got.smallest_auc == smallest_detectable_auc(300, 400, alpha=0.01)
+    assert got.smallest_tpr == smallest_detectable_tpr(300, 400, alpha=0.01)
+    assert (got.attacks, got.pairs_for_margin) == (5, 5153)
+    assert power_of(sized(0, 5, 2)).smallest_auc is None
+    assert power_of(sized(3, 5, 0)).attacks == 1
+    json.dumps([power_of(sized(m, n, a)).to_dict() for m, n, a in ((0, 0, 0), (1, 1, 1), (3, 5, 2))], allow_nan=False)
+
+
+@pytest.mark.slow
+def test_so_many_pairs_show_that_nothing_was_added_as_often_as_stated() -> None:
+    margin, correlation = 0.06, 0.5
+    n, rng = pairs_needed(margin, correlation=correlation), np.random.default_rng(1)
+    shared, own = math.sqrt(correlation), math.sqrt(1 - correlation)
+    shown = 0
+    for _ in range(600):
+        x, y = rng.normal(size=(2, n))
+        a_x, b_x, a_y, b_y = (shared * v + own * rng.normal(size=n) for v in (x, x, y, y))
+        shown += paired_auc_difference(a_x, a_y, b_x, b_y).high < margin
+    assert abs(shown / 600 - 0.8) < 0.06  # standard deviation 0.016; ranks correlate a little less than scores
+
+
+def test_examples_needed_is_the_sample_scaled_to_the_margin() -> None:
+    z, reach = norm.ppf(0.95), norm.ppf(0.95) + norm.ppf(0.8)
+    measured = Estimate(0.001, -0.03, 0.001 + z * 0.02, 0.9, "test")
+    assert examples_needed(measured, 400, margin=0.02) == math.ceil(400 * reach**2 - 1e-6)
+    assert examples_needed(Estimate(0.0, 0.0, 0.0, 0.9, "test"), 400, margin=0.02) == 1
+    assert examples_needed(Estimate(None, None, None, 0.9, "test", "no"), 400, margin=0.02) is None
+    assert pairs_needed(0.02, correlation=1.0) == 1
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(0.3, 1, 900), rng.normal(0, 1, 900)
+    data = x, y, x + rng.normal(0, 0.05, 900), y + rng.normal(0, 0.05, 900)
+    got = equivalence(*data, margin=0.01)
+    bounds = paired_auc_difference(*data, alpha=0.05)
+    assert (got.estimate, got.equivalent) == (bounds, True)
+    assert equivalence(*data, margin=bounds.high).equivalent is False
+    assert equivalence(*data, margin=1e-6).equivalent is False
+    assert equivalence(x[:3], y[:3], y[:3], x[:3], margin=0.01).equivalent is None
+    assert equivalence(x, y, x, y, margin=1e-9).equivalent is True
+    json.dumps(got.to_dict(), allow_nan=False)
+
+
+def test_at_the_margin_equivalence_is_as_rare_as_stated() -> None:
+    rng, margin, found = np.random.default_rng(3), 0.1, 0
+    shift = math.sqrt(2) * norm.ppf(0.5 + margin)
+    for _ in range(400):
+        x, y, z, w = rng.normal(size=(4, 200))
+        found += bool(equivalence(x + shift, y, z, w, margin=margin).equivalent)
+    assert found <= 34  # at most 20 expected, standard deviation 4.4
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: pairs_needed(0.0),
+        lambda: pairs_needed(0.1, correlation=2),
+        lambda: pairs_needed(0.1, alpha=0.5),
+        lambda: smallest_detectable_tpr(5, 500, power=1.0),
+        lambda: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=1.0),
+        lambda: equivalence(np.ones(20), np.ones(20), np.ones(20), np.ones(20), margin=0.0),
+    ],
+)
+def test_options_are_checked(call) -> None:
+    with pytest.raises(UsageError):
+        call()

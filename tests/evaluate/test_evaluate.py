@@ -1,0 +1,125 @@
+"""Real artifacts of a network that knows its members by heart: what export adds, how far the attacker goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mobileprune import api, evaluate
+from mobileprune.artifact import Artifact, write_artifact
+from mobileprune.attacks import ATTACKS
+from mobileprune.audit.verdict import Policy
+from mobileprune.config import Effort
+from mobileprune.errors import ConfigError, DataError
+from mobileprune.evaluate.relatives import Relatives
+from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.export import export
+from mobileprune.pipeline.inputs import splits_of
+from mobileprune.pipeline.prune import prune
+from mobileprune.pipeline.train import train
+
+OPTIONS = {"members": 300, "canaries": 0.3, "epochs": 60, "method": "magnitude", "sparsity": 0.97, "retrain_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Artifact, Relatives, Context]:
+    ctx, config = api.context(tmp_path_factory.mktemp("runs")), api.configure(**OPTIONS)
+    artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
+    return artifact, evaluate.relatives(artifact, {}, ctx), ctx
+
+
+@pytest.fixture(scope="module")
+def splits(made):
+    return evaluate.audit_data(made[0], {})
+
+
+def test_a_plain_export_adds_nothing(made, splits) -> None:
+    artifact, kin, ctx = made
+    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    found = evaluate.result(artifact, splits, asked).subjects
+    for group, attacks in found["artifact"].measurements.items():
+        for name, measured in attacks.items():
+            assert measured.auc.value == pytest.approx(found["source"].measurements[group][name].auc.value, abs=1e-3)
+    verdict = evaluate.verdict(artifact, asked, Policy())
+    assert {f.question: f.verdict for f in verdict.findings}["deployment"] == "pass"
+
+
+def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -> None:
+    """The dense file, shipped as the pruned one by mistake: it fits the manifest in everything but what it knows."""
+    artifact, kin, ctx = made
+    dense = kin.baseline
+    manifest = replace(artifact.manifest, sha256=dense.manifest.sha256, size_bytes=dense.manifest.size_bytes)
+    wrong = write_artifact(tmp_path / "wrong", dense.model_path, manifest)
+    verdict = evaluate.verdict(wrong, evaluate.subjects(wrong, kin, splits, ctx), Policy())
+    deployment = next(f for f in verdict.findings if f.question == "deployment")
+    assert deployment.verdict == "fail"
+    assert verdict.exit_code == 3
+
+
+def test_more_queries_the_file_and_other_versions_add_their_attacks(made, splits) -> None:
+    artifact, kin, ctx = made
+    effort = Effort(access="file", queries=3, versions=(str(kin.baseline.path),))
+    asked = evaluate.subjects(artifact, kin, splits, ctx, effort)
+    run = {name: set(subject.scores.by_attack) for name, subject in asked.items()}
+    wanted = {name for name, attack in ATTACKS.items() if "references" not in attack.needs}
+    assert run["artifact"] == wanted
+    assert wanted - run["source"] == {n for n in wanted if {"versions", "gradients"} & {*ATTACKS[n].needs}}
+    variants = asked["artifact"].outputs.evidence.variants
+    assert {v.shape for v in variants.values()} == {(3, 600, 10)}
+    plain = asked["artifact"].outputs.evidence.logits
+    np.testing.assert_allclose(variants["augmented"][0], plain, atol=1e-5, err_msg="the first copy is the image")
+    found = evaluate.result(artifact, splits, asked, effort)
+    assert set(found.subjects["artifact"].skipped) == set(ATTACKS) - wanted
+    assert found.to_dict()["effort"]["versions"] == 1
+
+
+def test_access_is_the_least_of_what_is_wanted_and_shown(made, splits) -> None:
+    artifact, kin, ctx = made
+    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(access="labels"))
+    assert set(asked["artifact"].scores.by_attack) == {"gap"}
+    config = api.configure(**OPTIONS, harden="label-only")
+    hardened = export(prune(train(config, ctx), config, ctx), config, ctx)
+    asked = evaluate.subjects(hardened, kin, splits, ctx)
+    assert set(asked["artifact"].scores.by_attack) == {"gap"}
+    assert "needs logits, and only labels are given" in asked["artifact"].scores.skipped["confidence"]
+    assert "loss" in asked["source"].scores.by_attack
+
+
+def test_a_file_that_cannot_be_read_back_says_so(made, splits) -> None:
+    _, kin, ctx = made
+    config = api.configure(**OPTIONS, target="torchscript-lite")
+    lite = export(prune(train(config, ctx), config, ctx), config, ctx)
+    asked = evaluate.subjects(lite, kin, splits, ctx, Effort(access="file"))
+    assert "--target onnx" in asked["artifact"].scores.skipped["gradient_norm"]
+
+
+@pytest.mark.slow
+def test_references_are_asked_as_the_subject_was_and_find_more(tmp_path: Path) -> None:
+    ctx = api.context(tmp_path)
+    config = api.configure(members=100, canaries=0.3, epochs=40, sparsity=0.5, method="magnitude", retrain_epochs=2)
+    artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
+    splits, kin = splits_of(config), evaluate.relatives(artifact, {}, ctx)
+    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(references=4))
+    for subject in asked.values():
+        evidence = subject.outputs.evidence
+        assert len(evidence.references) == 4
+        assert (evidence.references.inside.sum(axis=0) == 2).all()
+        assert {"lira_online", "rmia", "base", "bavaria"} <= set(subject.scores.by_attack)
+    source, file = (asked[name].outputs.evidence.references.logits[0] for name in ("source", "artifact"))
+    np.testing.assert_allclose(source, file, atol=1e-3, err_msg="the same reference, asked in two ways")
+
+
+def test_versions_of_other_data_are_refused(made, splits) -> None:
+    artifact, kin, ctx = made
+    config = api.configure(**{**OPTIONS, "epochs": 1, "retrain_epochs": 1}, seed=1)
+    other = export(train(config, ctx), config, ctx)
+    with pytest.raises(DataError, match="was trained on other data"):
+        evaluate.subjects(artifact, kin, splits, ctx, Effort(versions=(str(other.path),)))
+
+
+def test_an_odd_number_of_references_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must be even"):
+        Effort(references=3)
