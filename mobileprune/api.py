@@ -8,29 +8,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from mobileprune import defenses, evaluate, foreign, models
-from mobileprune.artifact import MANIFEST, Artifact, check_output, write_artifact
-from mobileprune.audit import gates
-from mobileprune.audit.gates import Gate, Gates
-from mobileprune.audit.verdict import EXIT_CODES, Policy
+from mobileprune.artifact import MANIFEST, Artifact, write_artifact
+from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
-from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
+from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.export.lint import findings_of
-from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
-from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
+from mobileprune.models.folder import RECORD, ModelFolder
+from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
 from mobileprune.pipeline.inputs import data_from_lineage
@@ -39,50 +36,11 @@ from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import adopt
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
-from mobileprune.runs import RunStore, StepResult
+from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
+from mobileprune.runs import RunStore
 
 Where = str | Path
-Limits = Policy | Gates | Where
-"""Of an audit: a policy, one with gates, or the file that holds them."""
 REPORT_FILES = ("report.html", "report.md", "report.json")
-
-
-@dataclass(frozen=True)
-class Audited(AuditResult):
-    """An audit with the gates of its policy; ``bench`` where a gate asked for one."""
-
-    gates: tuple[Gate, ...] = ()
-    bench: BenchResult | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """Of the worst of the verdict and the gates."""
-        return EXIT_CODES[gates.worst([self.verdict.overall, *(gate.outcome for gate in self.gates)])]
-
-    def to_dict(self) -> dict[str, Any]:
-        measured = {"bench": self.bench.to_dict()} if self.bench else {}
-        return {**super().to_dict(), "gates": [gate.to_dict() for gate in self.gates], **measured}
-
-
-@dataclass(frozen=True)
-class ReportResult:
-    """Everything measured on one artifact; ``paths`` are the written report files."""
-
-    artifact: Artifact
-    bench: BenchResult
-    audit: Audited
-    steps: tuple[StepResult, ...]
-    paths: dict[str, Path]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "artifact": str(self.artifact.path),
-            "manifest": self.artifact.manifest.to_dict(),
-            "bench": self.bench.to_dict(),
-            "audit": self.audit.to_dict(),
-            "steps": [step.to_dict() for step in self.steps],
-            "report": {kind: str(path) for kind, path in self.paths.items()},
-        }
 
 
 def configure(source: Where | None = None, **options: Any) -> Config:
@@ -116,8 +74,8 @@ def train(output: Where, *, ctx: Context | None = None, force: bool = False, **o
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
     config = configure(**options)
     _check_options(config, options)
-    _check_model_output(Path(output), force)
-    return _copy(run_train(config, ctx or context()), Path(output), force)
+    check_model_output(Path(output), force)
+    return copy_model(run_train(config, ctx or context()), Path(output), force)
 
 
 def prune(
@@ -126,9 +84,9 @@ def prune(
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
     _check_options(config, options)
-    _check_model_output(Path(output), force)
+    check_model_output(Path(output), force)
     dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
-    return _copy(run_prune(dense, config, ctx), Path(output), force)
+    return copy_model(run_prune(dense, config, ctx), Path(output), force)
 
 
 def export(
@@ -149,14 +107,14 @@ def export(
     """
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
-    limits = _limits(policy)
+    limits = limits_of(policy)
     _check_options(config, options)
-    _check_output(output, force)
+    check_artifact_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
     if pruning:
         folder = run_prune(folder, config, ctx)
     made = run_export(folder, config, ctx)
-    if not _is_same(output, made):
+    if not is_same(output, made):
         made = write_artifact(output, made.path / chosen.file, made.manifest, force=force)
     data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
     data |= {"model": config.train.model, "budget": config.prune.budget}  # as reference models need them
@@ -215,7 +173,7 @@ def audit(
 
     ``stranger``: as in :func:`attack`. A policy with gates over latency or size has the artifact benchmarked too.
     """
-    limits = _limits(policy)
+    limits = limits_of(policy)
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
@@ -223,7 +181,7 @@ def audit(
     loaded = Artifact.load(found)
     audited, kin = _audit(loaded, data, ctx, limits, effort)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
-    return _gated(audited, loaded, measured, limits, bench=measured)
+    return gated(audited, loaded, measured, limits, bench=measured)
 
 
 def report(
@@ -236,11 +194,11 @@ def report(
     effort: Effort | None = None,
 ) -> ReportResult:
     """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
-    loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), _limits(policy)
+    loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
     audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort())
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
-    gated = _gated(audited, loaded, measured, limits)
-    result = ReportResult(loaded, measured, gated, tuple(ctx.store.done), {})
+    judged = gated(audited, loaded, measured, limits)
+    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {})
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
@@ -306,23 +264,6 @@ def _audit(
     return AuditResult(evaluate.result(artifact, splits, asked, effort), verdict), kin
 
 
-def _gated(
-    audited: AuditResult, artifact: Artifact, measured: BenchResult | None, limits: Gates, **more: Any
-) -> Audited:
-    values = {
-        "audit": audited.to_dict(),
-        "manifest": artifact.manifest.to_dict(),
-        "bench": measured and measured.to_dict(),
-    }
-    return Audited(audited.attack, audited.verdict, tuple(limits.check(values)), **more)
-
-
-def _limits(policy: Limits | None) -> Gates:
-    if isinstance(policy, str | Path):
-        return gates.read(Path(policy))
-    return policy if isinstance(policy, Gates) else Gates(policy or Policy())
-
-
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
     """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
     allowed = {"model", "lr", "batch_size", "augment"} if pruning else {"model"}
@@ -344,35 +285,3 @@ def _check_options(config: Config, options: Mapping[str, Any]) -> None:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
     defenses.check(config.train.train_defense, ("training",), "--train-defense")
     check_pruning(config)
-
-
-def _check_output(output: Path, force: bool) -> None:
-    """Say that the output is taken before an hour of work, not after; an artifact there may turn out to be the same."""
-    clear_leftovers(output)
-    if force or not (output / MANIFEST).is_file():
-        check_output(output, force=force)
-        return
-    try:
-        Artifact.load(output)
-    except ArtifactError as error:
-        raise UsageError(f"{output} exists and is not a readable artifact ({error}); choose another -o") from error
-
-
-def _check_model_output(output: Path, force: bool) -> None:
-    if not is_free(output) and not (force and (output / RECORD).is_file()):
-        raise UsageError(f"{output} exists; choose another -o, or give --force to replace a model folder")
-
-
-def _is_same(output: Path, made: Artifact) -> bool:
-    try:
-        return output.exists() and Artifact.load(output).manifest == made.manifest
-    except MobilepruneError:
-        return False
-
-
-def _copy(folder: ModelFolder, output: Path, force: bool) -> ModelFolder:
-    _check_model_output(output, force)
-    with atomic_folder(output, replace=force) as temporary:
-        for name in (WEIGHTS, RECORD):
-            shutil.copyfile(folder.path / name, temporary / name)
-    return ModelFolder.load(output)

@@ -27,7 +27,10 @@ from mobileprune.files import atomic_folder, digest, sha256, write_json
 from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
-JUDGING = ("__main__.py", "api.py", "attacks", "audit", "bench", "cli", "evaluate", "inspection", "report")
+JUDGING = (
+    *("__main__.py", "api.py", "outputs.py", "results.py"),
+    *("attacks", "audit", "bench", "cli", "evaluate", "inspection", "report"),
+)
 KEY_LENGTH = 32
 RECORD = "step.json"
 KIN = 50

@@ -24,6 +24,7 @@ from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import Difference, Explanation
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
+from mobileprune.results import Audited, ReportResult
 
 TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 api = importlib.import_module("mobileprune.api")
@@ -46,12 +47,12 @@ def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_pat
         Artifact: made.artifact,
         BenchResult: mobileprune.bench(artifact, ctx=ctx, min_runs=5, min_secs=0),
         AttackResult: mobileprune.attack(artifact, ctx=ctx),
-        api.Audited: mobileprune.audit(artifact, ctx=ctx),
+        Audited: mobileprune.audit(artifact, ctx=ctx),
         ForeignResult: mobileprune.attack(outputs=table, ctx=ctx),
         dict: mobileprune.inspect(artifact),
         Difference: mobileprune.compare(artifact, artifact),
         Explanation: mobileprune.explain(artifact),
-        api.ReportResult: mobileprune.report(artifact, tmp_path / "report", ctx=ctx),
+        ReportResult: mobileprune.report(artifact, tmp_path / "report", ctx=ctx),
     }
     pruned = mobileprune.prune(tmp_path / "pruned", tmp_path / "dense", ctx=ctx, method="magnitude", retrain_epochs=1)
     assert capfd.readouterr() == ("", "")
@@ -60,7 +61,7 @@ def test_every_verb_returns_a_value_and_prints_nothing(artifacts, store, tmp_pat
     assert made.audit.verdict.overall == "inconclusive"
     assert set(made.audit.attack.subjects) == {"dense", "source", "artifact"}
     assert made.paths["html"] == tmp_path / "out" / "report.html"
-    assert results[api.ReportResult].paths["json"] == tmp_path / "report" / "report.json"
+    assert results[ReportResult].paths["json"] == tmp_path / "report" / "report.json"
 
 
 @each_target

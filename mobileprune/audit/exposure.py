@@ -53,7 +53,8 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One attack: its AUC by class and, where there are canaries, by kind, each with simultaneous intervals, and whom it finds."""
+    """One attack: whom it finds, and its AUC by class and, where there are canaries, by kind, each with simultaneous
+    intervals."""
 
     attack: str
     by_class: dict[str, Estimate]

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mobileprune.api import Audited, ReportResult
 from mobileprune.bench import BenchResult
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
@@ -26,6 +25,7 @@ from mobileprune.report.tables import (
     sparsity_sentence,
     summary_rows,
 )
+from mobileprune.results import Audited, ReportResult
 
 SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}
 MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all

@@ -23,6 +23,7 @@ from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.pipeline.context import Context
 from mobileprune.report.junit import junit
 from mobileprune.report.summary import summary
+from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore
 
 LINT_FAILED = 3
@@ -86,7 +87,7 @@ def _judged(args: argparse.Namespace, audit: dict[str, Any], name: str, bench: d
         write_text(args.summary, summary(audit, name, bench))
 
 
-def _reported(args: argparse.Namespace, result: api.ReportResult) -> int:
+def _reported(args: argparse.Namespace, result: ReportResult) -> int:
     """A report is there to be read: only a policy file makes its exit code that of an audit."""
     value = result.to_dict()
     _finish(args, value, lambda: show.report(result))
