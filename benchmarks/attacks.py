@@ -139,10 +139,8 @@ def page(value: dict[str, Any]) -> str:
             cells = [cell(row[attack]["tpr"]) for row in rows] + [f"{row[attack]['auc']['mean']:.3f}" for row in rows]
             more = cell(rows[-1][attack]["canary_auc"]), f"{rows[-1][attack]['seconds']:.2f}"
             lines.append(f"| {attack} | {' | '.join((*cells, *more))} |")
-        lines += [
-            "",
-            f"{found['models']} models: {found['minutes']:.0f} minutes on this machine, less what others share.",
-        ]
+        cost = f"One reference costs {found['cpu_minutes']:.2f} CPU minutes; {found['models']} models were made."
+        lines += ["", cost]
     machine = ", ".join(f"{key} {text}" for key, text in value["machine"].items())
     return "\n".join([*lines, "", f"{value['date']}; {machine}"]) + "\n"
 

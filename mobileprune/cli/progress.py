@@ -34,6 +34,7 @@ class Console:
             disable=quiet or not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._kinds: set[str] = set()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -54,7 +55,10 @@ class Console:
             self._bar.remove_task(task)
         self._tasks.clear()
         state = "reused" if step.reused else f"{step.seconds:.1f} s"
-        line = f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}  {why_new(step.changed)}"
+        # Of several steps of a kind each differs from the one before: only the first tells of an earlier run.
+        why = "" if step.step in self._kinds else why_new(step.changed)
+        self._kinds.add(step.step)
+        line = f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}  {why}"
         self._console.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -22,7 +22,7 @@ from mobileprune.files import sha256
 from mobileprune.runtimes import open_runtime
 
 pytestmark = pytest.mark.usefixtures("quick_bench")
-TINY = {"members": 60, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
+TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 Made = dict[str, Any]
 pipeline = importlib.import_module("mobileprune.pipeline.export")
 
