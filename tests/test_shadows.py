@@ -171,6 +171,7 @@ def test_references_are_in_order_however_they_finish(made: Made, tmp_path: Path,
     assert [step.reused for step in ctx.store.done] == [True, False, False]
 
 
+@pytest.mark.long
 def test_processes_that_are_killed_are_continued_to_the_answers_of_one(made: Made, tmp_path: Path) -> None:
     """Two at a time until a kill, then one."""
     code = (

@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_back_says_so(made, splits) -> None:
     assert "--target onnx" in asked["artifact"].scores.skipped["gradient_norm"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_references_are_asked_as_the_subject_was_and_find_more(tmp_path: Path) -> None:
     ctx = api.context(tmp_path)
     config = api.configure(members=100, canaries=0.3, epochs=40, sparsity=0.5, method="magnitude", retrain_epochs=2)

@@ -137,7 +137,7 @@ def test_int8_is_near_the_network_with_rounded_weights(form: str, tmp_path: Path
     assert np.abs(got / expected - 1).max() < 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "off"), [("resnet8", 0.1), ("mobilenetv2", 0.3)])  # rounded activations add up
 def test_our_networks(name: str, off: float, tmp_path: Path) -> None:
     model, shape = pruned(name), (3, 32, 32)
