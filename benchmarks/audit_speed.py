@@ -4,7 +4,8 @@
 
 LeNet-5 on random images of 28 x 28: what is asked does not depend on what was learnt. The loop and ``Runtime.predict``
 take the same normalised batches in turn; the ratio of medians comes with a bootstrap interval. The audit (queries,
-every attack, statistics and verdict, source and dense baseline included) starts from an empty query store.
+every attack, statistics and verdict, source and dense baseline included) starts from an empty query store. RMIA is
+timed on as many random examples, against a population and 4 references of the same size.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from record import record
 
 from mobileprune import api
 from mobileprune.artifact import Artifact
+from mobileprune.attacks import ATTACKS, Evidence, Population, References
 from mobileprune.runtimes import open_runtime
 
 BATCH = 256
@@ -67,6 +69,24 @@ def throughput(artifact: Artifact, examples: int, repeats: int) -> dict[str, Any
     return {"seconds": float(np.median(ours)), "bare_seconds": float(np.median(loop)), "ratio": ratio(ours, loop)}
 
 
+def rmia(examples: int) -> float:
+    """Seconds of one scoring, the median of 5."""
+    rng, seconds = np.random.default_rng(2), []
+    logits, labels = rng.normal(size=(10, examples, 10)), rng.integers(0, 10, examples)
+    inside = np.arange(4)[:, None] % 2 == np.arange(examples) % 2
+    evidence = Evidence(
+        logits[0],
+        labels,
+        references=References(logits[2:6], inside, logits[6:10]),
+        population=Population(logits[1], labels),
+    )
+    for _ in range(5):
+        started = time.perf_counter()
+        ATTACKS["rmia_online"].score(evidence)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=10_000, help="members and held-out images together")
@@ -85,7 +105,12 @@ def main() -> None:
             api.audit(folder / "out", ctx=api.context(folder / "runs"), data={"dataset": dataset})
             seconds.append(time.perf_counter() - started)
         asked = throughput(Artifact.load(folder / "out"), args.examples, args.repeats)
-    found = {"examples": args.examples, "audit_seconds": sorted(seconds), "throughput": asked}
+    found = {
+        "examples": args.examples,
+        "audit_seconds": sorted(seconds),
+        "throughput": asked,
+        "rmia_seconds": rmia(args.examples),
+    }
     print(found)
     print(record("audit-speed", found))
 

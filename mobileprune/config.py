@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from mobileprune.errors import ConfigError, unknown
 
@@ -19,7 +19,10 @@ KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
 PRECISIONS = ("fp32", "fp16", "int8")
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
-ACCESS = ("labels", "top-k", "probabilities", "logits", "file")
+Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
+ACCESS: tuple[Access, ...] = get_args(Access)
+"""The access ladder, least first: the predicted label; the probabilities of the k likeliest classes; all of them; the
+values before softmax; the exported file itself, weights included."""
 
 
 def option(
@@ -134,7 +137,7 @@ class Effort:
 
     access: str = option("logits", "the most that the attacker sees; file: the weights too", choices=ACCESS)
     references: int = option(0, "models trained, pruned and exported as this one was, to attack with", low=0, high=1024)
-    queries: int = option(1, "queries an example: 10 or more allow attacks by changed copies", low=1, high=1000)
+    queries: int = option(1, "changed copies of each image, of each kind, to ask about too; 1: none", low=1, high=1000)
     jobs: int = option(1, "reference models made at a time, each in a process of its own", low=1)
     versions: tuple[str, ...] = ()
 
@@ -142,6 +145,8 @@ class Effort:
         problems = list(_wrong(self, [f for f in fields(self) if f.name != "versions"]))
         if not problems and self.references % 2:
             problems = [f"--references {self.references}: must be even; then each example is in exactly half of them"]
+        if not problems and self.jobs > 1 and not self.references:
+            problems = [f"--jobs {self.jobs} has no effect without --references; leave it out"]
         if problems:
             raise ConfigError(problems)
 

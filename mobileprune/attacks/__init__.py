@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobileprune.attacks.base import ACCESS, Access, Attack
+from mobileprune.attacks.base import Attack, seen
 from mobileprune.attacks.base_attack import BASE
 from mobileprune.attacks.bavaria import BAVARIA, BAVARIA_OFFLINE
 from mobileprune.attacks.confidence import CONFIDENCE
@@ -21,6 +21,7 @@ from mobileprune.attacks.quantile_regression import QUANTILE_REGRESSION
 from mobileprune.attacks.rmia import RMIA, RMIA_ONLINE
 from mobileprune.attacks.sensitivity import SENSITIVITY
 from mobileprune.attacks.shadow_classifier import SHADOW_CLASSIFIER
+from mobileprune.config import ACCESS, Access
 
 ATTACKS: dict[str, Attack] = {
     attack.name: attack
@@ -66,4 +67,5 @@ __all__ = [
     "References",
     "Scores",
     "score",
+    "seen",
 ]

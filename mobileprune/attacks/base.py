@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from mobileprune.attacks.evidence import Evidence, Floats, Ints
+from mobileprune.config import ACCESS, Access
 
-Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
-ACCESS: tuple[Access, ...] = ("labels", "top-k", "probabilities", "logits", "file")
-"""The access ladder, least first: the predicted label; the probabilities of the k likeliest classes; all of them; the
-values before softmax; the exported file itself, weights included."""
+
+def seen(wanted: str, shown: Access) -> Access:
+    """The lesser rung of what an attacker wants to see (one of ``ACCESS``) and of what a model shows."""
+    return min((rung for rung in ACCESS if rung in (wanted, shown)), key=ACCESS.index)
 
 
 @dataclass(frozen=True)

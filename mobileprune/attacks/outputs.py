@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from mobileprune.attacks.base import ACCESS, Access, Attack
+from mobileprune.attacks.base import Attack
 from mobileprune.attacks.evidence import Bools, Evidence, Floats, Ints
+from mobileprune.config import ACCESS, Access
 from mobileprune.errors import DataError
 
 Group = Literal["all", "canaries"]

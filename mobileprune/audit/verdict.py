@@ -16,7 +16,8 @@ from typing import Any, Literal
 from mobileprune.attacks import Group, Scores
 from mobileprune.audit.compare import Comparison, Metric, against_ceiling, against_source
 from mobileprune.audit.intervals import not_resolvable
-from mobileprune.audit.statistics import Estimate, smallest_detectable_auc
+from mobileprune.audit.power import Power, power_of
+from mobileprune.audit.statistics import Estimate
 from mobileprune.errors import ConfigError
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -86,12 +87,12 @@ class Finding:
 class Verdict:
     """The worst of the findings (fail > inconclusive > pass) and what the sample could have shown.
 
-    ``smallest_detectable_auc`` per group: for one attack against chance at the policy's alpha with power 0.8.
+    ``power`` per group: after Bonferroni over the attacks, at the policy's alpha and margin.
     """
 
     overall: Outcome
     findings: tuple[Finding, ...]
-    smallest_detectable_auc: dict[Group, float | None]
+    power: dict[Group, Power]
     policy: Policy
     sentence: str
     caveat: str = CAVEAT
@@ -108,7 +109,7 @@ class Verdict:
             "sentence": self.sentence,
             "caveat": self.caveat,
             "findings": [finding.to_dict() for finding in self.findings],
-            "smallest_detectable_auc": dict(self.smallest_detectable_auc),
+            "power": {group: found.to_dict() for group, found in self.power.items()},
             "policy": asdict(self.policy),
         }
 
@@ -141,12 +142,9 @@ def judge(
     if unsure:
         findings = [f if f.verdict == "fail" else _undecided(f.question, f.group, f.limit, unsure) for f in findings]
     overall = max((finding.verdict for finding in findings), key=SEVERITY.__getitem__)
-    detectable: dict[Group, float | None] = {
-        group: smallest_detectable_auc(*part.counts(), alpha=alpha) if min(part.counts()) else None
-        for group, part in parts.items()
-    }
+    power = {group: power_of(part, auc_margin=policy.auc_margin, alpha=alpha) for group, part in parts.items()}
     reasons = " ".join(finding.sentence for finding in findings if finding.verdict == overall)
-    return Verdict(overall, tuple(findings), detectable, policy, f"{overall.capitalize()}. {reasons}")
+    return Verdict(overall, tuple(findings), power, policy, f"{overall.capitalize()}. {reasons}")
 
 
 def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:

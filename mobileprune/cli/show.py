@@ -21,6 +21,7 @@ from mobileprune.report.tables import (
     bench_rows,
     epsilon_sentences,
     exposed_sentence,
+    power_sentences,
     rate_rows,
     sparsity_sentence,
     summary_rows,
@@ -108,6 +109,7 @@ def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
+    print(f"smallest leak that this sample could have shown: {'; '.join(power_sentences(value)) or 'none'}")
     print(value["caveat"])
     if gates:
         print("\ngates:")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mobileprune import api
 from mobileprune.audit import gates
@@ -59,8 +59,7 @@ def _effort(args: argparse.Namespace) -> Effort:
 
 
 def _stranger(args: argparse.Namespace) -> Stranger:
-    given: Any = _given(args, STRANGERS)
-    return given  # type: ignore[no-any-return]
+    return cast(Stranger, _given(args, STRANGERS))
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import (
-    ACCESS,
     ATTACKS,
     Access,
     Evidence,
@@ -28,6 +27,7 @@ from mobileprune.attacks import (
     Scores,
     queries,
     score,
+    seen,
 )
 from mobileprune.attacks.queries import MOVES, VARIANTS, Maker
 from mobileprune.config import Effort
@@ -94,6 +94,22 @@ def of_source(folder: ModelFolder) -> Asked:
     return Asked("source", identity, lambda x: source_logits(folder, x))
 
 
+def asked_about(splits: Splits) -> NDArray[np.int64]:
+    """The examples that are attacked: members, then held-out."""
+    return np.concatenate([splits.members, splits.held_out])
+
+
+def answers(asked: Asked, splits: Splits, context: Context) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logits (N, K) on the examples, and (P, K) on the test images."""
+    parts = {"members": splits.members, "held_out": splits.held_out, "test": splits.test}
+    found = _kept(asked, splits, context, {part: partial(_logits, asked, splits, i) for part, i in parts.items()})
+    return np.concatenate([found["members"], found["held_out"]]), found["test"]
+
+
+def _logits(asked: Asked, splits: Splits, indices: NDArray[np.int64]) -> NDArray[Any]:
+    return asked.predict(pixels(splits, indices))
+
+
 def ask(
     asked: Asked,
     splits: Splits,
@@ -104,15 +120,12 @@ def ask(
     versions: NDArray[np.float64] | None = None,
 ) -> Subject:
     """Answers on members, held-out and test images, what ``effort`` adds to them, and every attack's scores."""
-    parts = {"members": splits.members, "held_out": splits.held_out, "test": splits.test}
-    plain = {part: lambda i=i: asked.predict(pixels(splits, i)) for part, i in parts.items()}
-    logits = _kept(asked, splits, context, plain)
-    chosen = np.concatenate([splits.members, splits.held_out])
+    chosen, (logits, test) = asked_about(splits), answers(asked, splits, context)
     evidence = Evidence(
-        np.concatenate([logits["members"], logits["held_out"]]),
+        logits,
         splits.labels[chosen],
         references=references,
-        population=Population(logits["test"], splits.labels[splits.test], splits.images.pixels[splits.test]),
+        population=Population(test, splits.labels[splits.test], splits.images.pixels[splits.test]),
         images=splits.images.pixels[chosen],
         versions=versions,
     )
@@ -125,18 +138,12 @@ def ask(
         except (ArtifactError, TargetUnavailableError) as error:  # of a target, or an operator, that cannot be read
             refused = str(error)
     outputs = Outputs(evidence, np.arange(len(chosen)) < len(splits.members), splits.canary[chosen])
-    correct = logits["test"].argmax(1) == splits.labels[splits.test]
-    scores = score(outputs, ATTACKS, _access(asked, effort))
+    correct = test.argmax(1) == splits.labels[splits.test]
+    scores = score(outputs, ATTACKS, "file" if effort.access == "file" else seen(effort.access, asked.shows))
     if refused:
         skipped = {name: refused if "gradients" in ATTACKS[name].needs else why for name, why in scores.skipped.items()}
         scores = replace(scores, skipped=skipped)
     return Subject(asked.name, outputs, scores, float(correct.mean()))
-
-
-def _access(asked: Asked, effort: Effort) -> Access:
-    """What the attacker wants to see, as far as the model shows it; the file itself cannot be hidden from them."""
-    wanted = next(rung for rung in ACCESS if rung == effort.access)
-    return wanted if wanted == "file" else min(wanted, asked.shows, key=ACCESS.index)
 
 
 def _kept(
@@ -154,11 +161,11 @@ def _kept(
 
 def _variants(asked: Asked, splits: Splits, context: Context, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Answers (V, N, K) on at most ``count`` changed copies of every image, of every kind there is."""
-    chosen = splits.images.pixels[np.concatenate([splits.members, splits.held_out])]
+    images = splits.images.pixels[asked_about(splits)]
     for name, change in VARIANTS.items():
         copies = min(count, len(MOVES)) if name == "augmented" else count
-        answers = partial(_answers, asked.predict, change, chosen, copies)
-        yield name, _kept(asked, splits, context, {name: answers}, copies=copies, changes=_code(queries))[name]
+        compute = partial(_on_copies, asked.predict, change, images, copies)
+        yield name, _kept(asked, splits, context, {name: compute}, copies=copies, changes=_code(queries))[name]
 
 
 def _code(module: ModuleType) -> str:
@@ -166,11 +173,11 @@ def _code(module: ModuleType) -> str:
     return sha256(Path(str(module.__file__)))
 
 
-def _answers(predict: Predict, change: Maker, images: NDArray[np.uint8], count: int) -> NDArray[Any]:
+def _on_copies(predict: Predict, change: Maker, images: NDArray[np.uint8], count: int) -> NDArray[Any]:
     return np.stack([predict(copy) for copy in change(images, count, SEED)])
 
 
 def _gradients(asked: Asked, file: Artifact, splits: Splits, context: Context) -> NDArray[np.float64]:
-    chosen = np.concatenate([splits.members, splits.held_out])
-    compute = lambda: gradient_norms(file, pixels(splits, chosen), splits.labels[chosen])  # noqa: E731
+    chosen = asked_about(splits)
+    compute = partial(gradient_norms, file, pixels(splits, chosen), splits.labels[chosen])
     return _kept(asked, splits, context, {"gradients": compute})["gradients"]

@@ -12,7 +12,6 @@ from mobileprune.attacks import Group
 from mobileprune.audit.compare import Measurement, measure
 from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
-from mobileprune.audit.power import Power, power_of
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
 from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Effort
@@ -50,8 +49,7 @@ class SubjectResult:
 class AttackResult:
     """Every attack that ``effort`` allows on every subject there is; ``notes`` say which are missing and why.
 
-    Of the artifact also: lower bounds on epsilon (95 % for all groups together), what a sample of this size could have
-    shown, and who is exposed.
+    Of the artifact also: lower bounds on epsilon (95 % for all groups together), and who is exposed.
     """
 
     artifact: Artifact
@@ -59,7 +57,6 @@ class AttackResult:
     effort: Effort
     subjects: dict[str, SubjectResult]
     epsilon: dict[Group, EpsilonBound]
-    power: dict[Group, Power]
     exposure: Exposure
     notes: tuple[str, ...]
 
@@ -71,7 +68,6 @@ class AttackResult:
             "effort": {**asdict(self.effort), "versions": len(self.effort.versions)},
             "subjects": {name: subject.to_dict() for name, subject in self.subjects.items()},
             "epsilon": {group: found.to_dict() for group, found in self.epsilon.items()},
-            "power": {group: found.to_dict() for group, found in self.power.items()},
             "exposure": self.exposure.to_dict(),
             "notes": list(self.notes),
         }
@@ -113,7 +109,6 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject], effort
         effort,
         {name: subject_result(subject) for name, subject in asked.items()},
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
-        {group: power_of(part) for group, part in groups.items()},
         exposure(found, highest_auc(found)),
         tuple(_notes(artifact, splits, asked)),
     )

@@ -13,7 +13,7 @@ from mobileprune.attacks import References
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
-from mobileprune.evaluate.asking import PLAIN, Subject, ask, of_artifact, of_source
+from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.pipeline.context import Context
 from mobileprune.shadows import references
@@ -58,12 +58,12 @@ def _references(
 
 def _versions(artifact: Artifact, splits: Splits, context: Context, effort: Effort) -> NDArray[np.float64] | None:
     """Logits (V, N, K) of the other files that the attacker has; DataError for one of another model's data."""
-    answers = []
+    found = []
     for path in effort.versions:
         other = Artifact.load(Path(path))
         if other.manifest.lineage["data"]["split_sha256"] != splits.sha256():
             raise DataError(
                 f"--versions {path}: was trained on other data than {artifact.path}; give files of one model"
             )
-        answers.append(ask(of_artifact("version", other, context), splits, context).outputs.evidence.logits)
-    return np.stack(answers) if answers else None
+        found.append(answers(of_artifact("version", other, context), splits, context)[0])
+    return np.stack(found) if found else None

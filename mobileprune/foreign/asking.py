@@ -20,9 +20,9 @@ from mobileprune.errors import DataError, UsageError
 from mobileprune.evaluate import ask
 from mobileprune.evaluate.asking import Asked
 from mobileprune.foreign import models
-from mobileprune.foreign.answers import SHOWS, Kind, as_logits, checked, detected
+from mobileprune.foreign.answers import SHOWS, Kind, Where, as_logits, checked, detected
 from mobileprune.foreign.models import BATCH, Model, Predict
-from mobileprune.foreign.subject import Examined, described, lowest, said_of
+from mobileprune.foreign.subject import Examined, described, said_of
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import pixels, splits_of, statistics_of
 from mobileprune.runs import RunStore
@@ -54,21 +54,21 @@ def of_asked(
     model = _model(given, splits, context, mean, std)
     asked = np.concatenate([splits.members, splits.held_out])
     probe = pixels(splits, asked[np.linspace(0, len(asked) - 1, min(BATCH, len(asked))).astype(int)])
-    where = lambda i: f"{model.name}, image {i} of {len(probe)}"  # noqa: E731
+    where = _place(model.name, len(probe))
     values = checked(model.predict(probe), where)
     found, classes = kind or detected(values, where), len(splits.images.classes)
     if values.shape[1] < classes:
         raise DataError(f"{model.name} has {values.shape[1]} outputs, but the data have {classes} classes")
 
     def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
-        return as_logits(model.predict(x), found, lambda i: f"{model.name}, image {i} of {len(x)}")
+        return as_logits(model.predict(x), found, _place(model.name, len(x)))
 
     notes = [*said_of(model.kind, found, told=kind is not None), *_batch_notes(model, probe, values)]
     if values.shape[1] > classes:
         notes.append(f"it has {values.shape[1]} outputs for {classes} classes: labels are taken as the first of them")
     question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found])
     with nullcontext(context) if model.identity else _forgotten(context) as place:
-        subject = ask(question, splits, place, replace(effort, access=lowest(effort, found)))
+        subject = ask(question, splits, place, effort)
     named = {
         "name": splits.images.name,
         "split_sha256": splits.sha256(),
@@ -77,6 +77,10 @@ def of_asked(
     }
     size = file_size(given) if isinstance(given, Path) else None
     return Examined(subject, described(model.kind, model.name, model.sha256, found), named, effort, tuple(notes), size)
+
+
+def _place(name: str, count: int) -> Where:
+    return lambda i: f"{name}, image {i} of {count}"
 
 
 def _splits(data: Mapping[str, Any]) -> Splits:

@@ -48,6 +48,8 @@ def examine(
         _refuse(stated, f"{path} is for an artifact, whose manifest says how it is asked")
         return path
     _refuse({"references", "jobs", "versions"} & _changed(effort), "it is not known how this model came about")
+    if effort.access == "file":
+        raise UsageError("--access file reads an artifact's weights; of this model there are only outputs to see")
     if asked is None:
         _refuse(({"mean", "std"} & stated) | set(data), "a table of outputs has its answers")
         return of_outputs(Path(str(outputs)), effort, kind)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mobileprune.attacks import Group
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.gates import Gate, Gates, worst
-from mobileprune.audit.power import Power, power_of
 from mobileprune.audit.selection import highest_auc
 from mobileprune.audit.verdict import EXIT_CODES, Verdict, judge
 from mobileprune.config import Effort
@@ -27,7 +25,6 @@ class ForeignResult:
     data: dict[str, Any]
     effort: Effort
     subject: SubjectResult
-    power: dict[Group, Power]
     exposure: Exposure
     notes: tuple[str, ...]
     verdict: Verdict | None = None
@@ -44,7 +41,6 @@ class ForeignResult:
             "data": self.data,
             "effort": {**asdict(self.effort), "versions": len(self.effort.versions)},
             "subjects": {"artifact": self.subject.to_dict()},
-            "power": {group: found.to_dict() for group, found in self.power.items()},
             "exposure": self.exposure.to_dict(),
             "notes": list(self.notes),
             "verdict": self.verdict.to_dict() if self.verdict else None,
@@ -55,10 +51,9 @@ class ForeignResult:
 def result(found: Examined, gates: Gates | None = None) -> ForeignResult:
     """The attacks; judged too with ``gates``, of which a model without a source leaves some inconclusive."""
     scores = found.subject.scores
-    measured, groups = subject_result(found.subject), scores.groups()
-    power = {group: power_of(part) for group, part in groups.items()}
+    measured = subject_result(found.subject)
     who = exposure(scores, highest_auc(scores))
-    attacked = ForeignResult(found.model, found.data, found.effort, measured, power, who, found.notes)
+    attacked = ForeignResult(found.model, found.data, found.effort, measured, who, found.notes)
     if gates is None:
         return attacked
     judged = replace(attacked, verdict=judge(scores, None, gates.policy, deployed=False))

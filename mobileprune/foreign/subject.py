@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobileprune.attacks import ACCESS, ATTACKS, Access, Evidence, Outputs, score
+from mobileprune.attacks import ATTACKS, Evidence, Outputs, score, seen
 from mobileprune.bench import Size
 from mobileprune.config import Effort
 from mobileprune.errors import UsageError
@@ -42,7 +42,7 @@ def of_outputs(path: Path, effort: Effort, kind: Kind | None = None) -> Examined
         raise UsageError("--queries needs a model to ask; a table of outputs has one answer an example")
     table = tables.read(path, kind)
     outputs = Outputs(Evidence(table.logits, table.labels), table.member, table.canary)
-    scores = score(outputs, ATTACKS, lowest(effort, table.kind))
+    scores = score(outputs, ATTACKS, seen(effort.access, SHOWS[table.kind]))
     subject = Subject("artifact", outputs, scores, float("nan"))
     digest, inside = sha256(path), table.member
     counts = {
@@ -60,14 +60,6 @@ def of_outputs(path: Path, effort: Effort, kind: Kind | None = None) -> Examined
 
 def described(kind: str, name: str, sha256: str | None, outputs: Kind) -> dict[str, Any]:
     return {"kind": kind, "name": name, "sha256": sha256, "outputs": outputs}
-
-
-def lowest(effort: Effort, outputs: Kind) -> Access:
-    """What the attacker wants to see, as far as the outputs show it."""
-    if effort.access == "file":
-        raise UsageError("--access file reads an artifact's weights; of this model there are only outputs to see")
-    wanted = next(rung for rung in ACCESS if rung == effort.access)
-    return min(wanted, SHOWS[outputs], key=ACCESS.index)
 
 
 def said_of(kind: str, outputs: Kind, *, told: bool) -> Iterator[str]:

@@ -56,7 +56,7 @@ def read(path: Path, kind: Kind | None = None) -> Table:
     text = read_csv(path)
     if text.kind and kind and text.kind != kind:
         raise DataError(f"{path}: its columns say that they are {text.kind}, not {kind}; leave --kind out")
-    return _table(text.arrays, text.kind, lambda i: f"{path}, line {text.lines[i]}", str(path))
+    return _table(text.arrays, text.kind or kind, lambda i: f"{path}, line {text.lines[i]}", str(path))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

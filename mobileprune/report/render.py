@@ -19,6 +19,7 @@ from mobileprune.report.tables import (
     exposure_rows,
     layer_rows,
     made_by,
+    power_sentences,
     rate_rows,
     sparsity_sentence,
     stored_as,
@@ -99,11 +100,6 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         }
         for f in verdict["findings"]
     ]
-    detectable = [
-        f"{GROUPS[group]}: AUC {power['smallest_auc']:.3f} or more in any of {power['attacks']} attacks"
-        for group, power in audit["power"].items()
-        if power["smallest_auc"]
-    ]
     panels: list[tuple[str, Panel]] = [(GROUPS[group], panel(audit["subjects"], group)) for group in present]
     return {
         "overall": verdict["overall"],
@@ -114,7 +110,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "sparsity": sparsity_sentence(manifest["sparsity"]),
         "made_by": [*made_by(manifest["lineage"]), stored_as(manifest)],
         "gates": audit["gates"],
-        "detectable": detectable,
+        "detectable": power_sentences(verdict),
         "not_tested": not_tested(audit["effort"]),
         "findings_beside": [*epsilon_sentences(audit), exposed_sentence(audit)],
         "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),

@@ -8,19 +8,14 @@ from html import escape
 from typing import Any
 
 from mobileprune.audit.gates import worst
+from mobileprune.audit.verdict import SUBJECTS as SUBJECTS_OF
 from mobileprune.report.tables import GROUPS, SUBJECTS, Rows, estimate
-
-QUESTIONS = {
-    "deployment": "leakage added by deployment",
-    "ceiling": "leakage over all members",
-    "canary_ceiling": "leakage on canaries",
-}
 
 
 def summary(audit: Mapping[str, Any], name: str, bench: Mapping[str, Any] | None = None) -> str:
     """``audit``: the JSON value of an audit, with ``verdict`` and ``gates``; ``name`` of what was audited."""
     verdict, gates = audit["verdict"], audit["gates"]
-    decided = [(f["verdict"], QUESTIONS.get(f["question"], f["question"]), f["sentence"]) for f in verdict["findings"]]
+    decided = [(f["verdict"], SUBJECTS_OF[f["question"]], f["sentence"]) for f in verdict["findings"]]
     decided += [(gate["outcome"], gate["name"], gate["sentence"]) for gate in gates]
     overall = worst(outcome for outcome, *_ in decided)
     lines = [f"## mobileprune: {overall}", "", f"`{_code(name)}`", ""]

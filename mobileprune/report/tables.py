@@ -153,8 +153,17 @@ def exposed_sentence(value: dict[str, Any]) -> str:
     return (
         f"{found['found']} members score above all but {found['fpr']:.0%} of the non-members by "
         f"{value['exposure']['attack']} ({found['by_chance']:.0f} would by chance)"
-        + (f"; the surest, by position among the members: {surest}" if surest else "")
+        + (f"; the surest, by position among all that were asked about: {surest}" if surest else "")
     )
+
+
+def power_sentences(verdict: dict[str, Any]) -> list[str]:
+    """What a sample of this size could have shown, by group."""
+    return [
+        f"{GROUPS[group]}: AUC {found['smallest_auc']:.3f} or more in any of {found['attacks']} attacks"
+        for group, found in verdict["power"].items()
+        if found["smallest_auc"] is not None
+    ]
 
 
 def epsilon_sentences(value: dict[str, Any]) -> list[str]:

@@ -27,8 +27,6 @@ class Runtime:
 
     def __init__(self, session: Session, manifest: Manifest) -> None:
         self._session, self._manifest = session, manifest
-        self._mean = np.asarray(manifest.mean, np.float32)[:, None, None]
-        self._std = np.asarray(manifest.std, np.float32)[:, None, None]
 
     def predict(self, pixels: NDArray[np.float32], batch_size: int = 256) -> NDArray[np.float32]:
         """Pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K) float32."""
@@ -39,7 +37,7 @@ class Runtime:
             )
         if not len(pixels):
             return np.zeros((0, self._manifest.num_classes), np.float32)
-        x = pixels if self._manifest.preprocessing_baked else (pixels - self._mean) / self._std
+        x = normalised(pixels, self._manifest)
         return np.concatenate([self._answer(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
 
     def _answer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,6 +47,14 @@ class Runtime:
                 f"the model returned outputs of shape {logits.shape}, its manifest says {expected}; export again"
             )
         return logits
+
+
+def normalised(pixels: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
+    """What the file is fed for pixels (N, C, H, W) in [0, 1]: (pixels - mean) / std, unless the file does so itself."""
+    if manifest.preprocessing_baked:
+        return pixels
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (manifest.mean, manifest.std))
+    return (pixels - mean) / std
 
 
 def one_line(error: Exception) -> str:

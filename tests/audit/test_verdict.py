@@ -96,7 +96,7 @@ def test_a_small_sample_is_inconclusive() -> None:
     verdict = judge(outputs(20, 20), outputs(20, 20), Policy())
     assert (verdict.overall, verdict.exit_code) == ("inconclusive", 4)
     assert by_question(verdict)["deployment"].verdict == "pass"
-    assert verdict.smallest_detectable_auc["all"] > 0.7
+    assert verdict.power["all"].smallest_auc > 0.7
 
 
 def test_identical_outputs_pass_deployment() -> None:

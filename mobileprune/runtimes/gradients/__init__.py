@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact, Manifest
 from mobileprune.errors import ArtifactError, DataError, UsageError
-from mobileprune.runtimes.base import RuntimeOptions, Session
+from mobileprune.runtimes.base import RuntimeOptions, Session, normalised
 from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory
 from mobileprune.runtimes.trial import first_run
 
@@ -63,7 +63,7 @@ def gradient_norms(
     bound_memory()
     first_run(opening, path, digest, options, (1, batch))
     graph, count = opening.graph(path, content, options)
-    return _norms(graph, count, _onnxruntime(graph, content, options), _normalised(pixels, manifest), labels)
+    return _norms(graph, count, _onnxruntime(graph, content, options), normalised(pixels, manifest), labels)
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,6 @@ def _check(manifest: Manifest, pixels: NDArray[Any], labels: NDArray[Any], batch
         raise DataError(f"labels must be integers of shape {(len(pixels),)}, got {labels.dtype} of {labels.shape}")
     if labels.size and not 0 <= labels.min() <= labels.max() < manifest.num_classes:
         raise DataError(f"labels must lie in 0..{manifest.num_classes - 1}, got {labels.min()}..{labels.max()}")
-
-
-def _normalised(pixels: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
-    if manifest.preprocessing_baked:
-        return pixels
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (manifest.mean, manifest.std))
-    return np.asarray((pixels - mean) / std, np.float32)
 
 
 def _norms(
