@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from mobileprune import models
 from mobileprune.artifact import Artifact
+from mobileprune.attacks import queries
 from mobileprune.config import Config, ExportConfig, PruneConfig, TrainConfig
 from mobileprune.data.splits import redrawn
 from mobileprune.errors import DataError, UsageError
 from mobileprune.export import target
+from mobileprune.export.target import STOCK
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
@@ -35,6 +37,7 @@ from mobileprune.pipeline.train import find_model, train
 from mobileprune.pruning.budgets import SHARED
 from mobileprune.runs import RunStore, StepResult, read_record
 from mobileprune.runtimes import open_runtime
+from mobileprune.runtimes.kernels import library_sha256
 from mobileprune.tensors import load, save
 from mobileprune.training import Progress
 
@@ -67,10 +70,12 @@ class Stored(Sequence[Floats]):
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits of R models: R arrays (N, K) on the examples and R arrays (P, K) on the test images, float64."""
+    """Logits of R models, float64: R arrays (N, K) on the examples, (P, K) on the test images and, for each kind of
+    changed copies that was asked about, (V, N, K) on V copies of the examples."""
 
     examples: Stored
     test: Stored
+    variants: Mapping[str, Stored]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,17 +123,27 @@ def pipeline_of(artifact: Artifact, overrides: Mapping[str, Any]) -> Config:
 
 
 def references(
-    artifact: Artifact, count: int, overrides: Mapping[str, Any], context: Context, jobs: int = 1
+    artifact: Artifact,
+    count: int,
+    overrides: Mapping[str, Any],
+    context: Context,
+    jobs: int = 1,
+    copies: Mapping[str, int] | None = None,
 ) -> Shadows:
     """``count`` models made as ``artifact`` was, ``jobs`` at a time, each in a process with ``context.num_threads``.
 
-    With an even ``count`` every example is inside exactly half of them. Raises as :func:`pipeline_of` does, DataError
-    where the data are not the target's or it was pruned more than once, and whatever a pipeline raises.
+    With an even ``count`` every example is inside exactly half of them. ``copies``: how many changed copies of the
+    examples they are asked about too, by kind (of ``attacks.queries.VARIANTS``). Raises as :func:`pipeline_of` does,
+    DataError where the data are not the target's or it was pruned more than once, and whatever a pipeline raises.
     """
     if count < 1 or jobs < 1:
         raise UsageError(f"--references {count}, --jobs {jobs}: must be at least 1")
+    more = tuple((copies or {}).items())
+    if wrong := [f"{number} {kind}" for kind, number in more if number < 1 or kind not in queries.VARIANTS]:
+        kinds = ", ".join(queries.VARIANTS)
+        raise UsageError(f"copies: {', '.join(wrong)}; there must be at least 1 of each kind, kinds are {kinds}")
     config, recorded = pipeline_of(artifact, overrides), artifact.manifest.lineage["data"]
-    target(config.export.target).check(config.export.precision, config.export.sparse_format)
+    target(config.export.target).check(config.export.precision, config.export.sparse_format, config.export.kernels)
     splits = splits_of(config)
     if splits.sha256() != recorded["split_sha256"]:
         raise DataError(
@@ -138,14 +153,20 @@ def references(
     retraining = _retraining(artifact, config, context) if artifact.manifest.lineage["prune"] else None
     draws = _draws(count, config.data.redraw)
     wanted = [
-        _Reference(config, draw, retraining, splits.sha256(), context.store.root, context.num_threads) for draw in draws
+        _Reference(config, draw, retraining, more, splits.sha256(), context.store.root, context.num_threads)
+        for draw in draws
     ]
     folders = _made(wanted, jobs, context)
     asked = np.concatenate([splits.members, splits.held_out])
     inside = np.stack([np.isin(asked, redrawn(splits, config.seed, draw).members) for draw in draws])
     names = ("artifact", "source", *(["dense"] if retraining else []))
+
+    def stored(name: str, part: str) -> Stored:
+        return Stored(tuple(folder / _file(name, part) for folder in folders))
+
     answers = {
-        name: Answers(*(Stored(tuple(f / _file(name, part) for f in folders)) for part in PARTS)) for name in names
+        name: Answers(stored(name, "examples"), stored(name, "test"), {kind: stored(name, kind) for kind, _ in more})
+        for name in names
     }
     return Shadows(inside, answers)
 
@@ -181,11 +202,13 @@ def _retraining(artifact: Artifact, config: Config, context: Context) -> Config:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What a process needs to know to make one reference model. ``split_sha256``: of the target's split."""
+    """What a process needs to know to make one reference model and to ask it. ``copies``: number of changed copies of
+    each kind; ``split_sha256``: of the target's split."""
 
     target: Config
     draw: int
     retraining: Config | None
+    copies: tuple[tuple[str, int], ...]
     split_sha256: str
     root: Path
     num_threads: int
@@ -200,9 +223,11 @@ class _Reference:
             "config": lineage_of(config),
             "prune": again and pruning_lineage(again.prune) | {name: getattr(again.train, name) for name in RETRAINING},
             "export": asdict(config.export),
+            "library": library_sha256() if config.export.kernels != STOCK else None,
             "code": models.code_digest(config.train.model),
             "split": self.split_sha256,
             "num_threads": self.num_threads,
+            "copies": {**dict(self.copies), "changes": queries.code()} if self.copies else None,
         }
 
 
@@ -232,10 +257,16 @@ def _make(reference: _Reference, progress: Progress | None = None) -> StepResult
         own, splits = reference.redraw(reference.target), splits_of(reference.target)
         parts = dict(zip(PARTS, (np.concatenate([splits.members, splits.held_out]), splits.test), strict=True))
 
+        def keep(name: str, part: str, logits: NDArray[Any]) -> None:
+            values = np.ascontiguousarray(logits, np.float64)
+            save({"logits": torch.from_numpy(values)}, folder / _file(name, part))
+
         def answer(name: str, predict: Callable[[NDArray[np.float32]], NDArray[Any]]) -> None:
             for part, chosen in parts.items():
-                logits = np.ascontiguousarray(predict(pixels(splits, chosen)), np.float64)
-                save({"logits": torch.from_numpy(logits)}, folder / _file(name, part))
+                keep(name, part, predict(pixels(splits, chosen)))
+            for kind, count in reference.copies:
+                images = splits.images.pixels[parts["examples"]]
+                keep(name, kind, queries.answers(predict, kind, images, count))
 
         def answer_exported(name: str, model: ModelFolder, how: ExportConfig) -> None:
             artifact = export(model, replace(own, export=how), context)

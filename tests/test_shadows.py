@@ -18,6 +18,7 @@ import pytest
 
 import mobileprune
 from mobileprune.artifact import Artifact
+from mobileprune.attacks import queries
 from mobileprune.config import Config
 from mobileprune.convert.harden import NONE
 from mobileprune.errors import DataError, UsageError
@@ -171,6 +172,32 @@ def test_references_are_in_order_however_they_finish(made: Made, tmp_path: Path,
     assert [step.reused for step in ctx.store.done] == [True, False, False]
 
 
+def test_references_are_asked_about_the_copies_that_the_target_is_asked_about(made: Made, monkeypatch: Any) -> None:
+    splits, ctx, copies = splits_of(made.config), Context(RunStore(made.context.store.root)), {"nearby": 3, "noisy": 1}
+    images = splits.images.pixels[np.concatenate([splits.members, splits.held_out])]
+    found = references(made.artifact, 2, {}, ctx, copies=copies)
+    assert all(step.reused == (step.step != "reference") for step in ctx.store.done), "asked anew, not made anew"
+    for r in range(2):
+        config = redraw(made.config, r)
+        predict = open_runtime(export(prune(train(config, ctx), config, ctx), config, ctx)).predict
+        answers = found.answers["artifact"]
+        assert answers.variants.keys() == copies.keys()
+        assert np.array_equal(answers.examples[r], made.shadows.answers["artifact"].examples[r])
+        for kind, number in copies.items():
+            asked = [predict(copy) for copy in queries.VARIANTS[kind](images, number, queries.SEED)]
+            assert answers.variants[kind][r].dtype == np.float64
+            assert np.array_equal(answers.variants[kind][r], np.stack(asked)), (kind, r)
+    assert found.answers.keys() == made.shadows.answers.keys()
+    assert not made.shadows.answers["artifact"].variants
+
+    again = Context(RunStore(ctx.store.root))
+    references(made.artifact, 2, {}, again, copies=copies)
+    assert [step.reused for step in again.store.done] == [True] * 2
+    monkeypatch.setattr(queries, "code", lambda: "changed")
+    references(made.artifact, 1, {}, again, copies=copies)
+    assert again.store.done[-1].changed == ("inputs.copies.changes",), "other copies are other answers"
+
+
 @pytest.mark.long
 def test_processes_that_are_killed_are_continued_to_the_answers_of_one(made: Made, tmp_path: Path) -> None:
     """Two at a time until a kill, then one."""
@@ -284,6 +311,9 @@ def test_other_data_and_numbers_are_refused(made: Made, tmp_path: Path) -> None:
     for count, jobs in ((0, 1), (1, 0)):
         with pytest.raises(UsageError, match="must be at least 1"):
             references(made.artifact, count, {}, made.context, jobs)
+    for copies in ({"nearby": 0}, {"distant": 1}):
+        with pytest.raises(UsageError, match="at least 1 of each kind, kinds are augmented, noisy, nearby"):
+            references(made.artifact, 2, {}, made.context, copies=copies)
 
 
 def test_an_error_in_a_process_is_the_error(made: Made, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mobileprune.attacks.nasr import NASR
 from mobileprune.attacks.outputs import Group, Outputs, Scores, score
 from mobileprune.attacks.quantile_regression import QUANTILE_REGRESSION
 from mobileprune.attacks.rmia import RMIA, RMIA_ONLINE
+from mobileprune.attacks.samia import SAMIA
 from mobileprune.attacks.sensitivity import SENSITIVITY
 from mobileprune.attacks.shadow_classifier import SHADOW_CLASSIFIER
 from mobileprune.config import ACCESS, Access
@@ -46,6 +47,7 @@ ATTACKS: dict[str, Attack] = {
         BAVARIA_OFFLINE,
         SHADOW_CLASSIFIER,
         NASR,
+        SAMIA,
         VERSION_SUM,
         VERSION_GAP,
         GRADIENT_NORM,

@@ -39,12 +39,14 @@ class References:
     """R models that came about as the target did, each trained on about half of the examples.
 
     ``logits``: R arrays (N, K) on the examples, read one at a time. ``inside`` (R, N): which model was trained on
-    which example. ``population``: R arrays (P, K) on the population.
+    which example. ``population``: R arrays (P, K) on the population. ``variants``: name -> R arrays (V, N, K) on the
+    very copies that the target is asked about.
     """
 
     logits: Sequence[Floats]
     inside: Bools
     population: Sequence[Floats]
+    variants: Mapping[str, Sequence[Floats]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.logits) == len(self.inside) == len(self.population):
@@ -52,6 +54,12 @@ class References:
                 f"references: {len(self.logits)} models' logits, {len(self.inside)} rows of membership, "
                 f"{len(self.population)} models' logits on the population; there must be one of each for every model"
             )
+        for name, answers in self.variants.items():
+            if len(answers) != len(self.logits):
+                raise DataError(
+                    f"references: {len(answers)} models' answers on {name} copies; there must be one array for each of "
+                    f"the {len(self.logits)} models"
+                )
         if self.inside.dtype != np.bool_ or self.inside.ndim != 2:
             raise DataError(f"references: membership must be bool (R, N), got {self.inside.dtype} {self.inside.shape}")
 
@@ -65,6 +73,21 @@ class References:
     def population_statistic(self, compute: Callable[[Floats, Ints], Floats], labels: Ints) -> Floats:
         """Likewise on the population, whose labels are ``labels``: (R, P)."""
         return np.stack([compute(*checked(logits, labels)) for logits in self.population])
+
+    def seen(self, index: int, labels: Ints, chosen: Ints, variants: Sequence[str] = ()) -> Evidence:
+        """What there is of one model on the examples ``chosen`` (M,): its answers, and those on copies of these kinds.
+
+        Raises DataError for copies of other examples or classes than the model's logits.
+        """
+        logits, found = checked(self.logits[index], labels)
+        copies = {name: self.variants[name][index] for name in variants}
+        for name, answers in copies.items():
+            if answers.shape[1:] != logits.shape:
+                raise DataError(
+                    f"references: model {index} has answers of shape {answers.shape} on {name} copies; "
+                    f"with logits of shape {logits.shape} it must be (copies, {logits.shape[0]}, {logits.shape[1]})"
+                )
+        return Evidence(logits[chosen], found[chosen], variants={name: a[:, chosen] for name, a in copies.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mobileprune.attacks.base import Attack, log_probabilities
-from mobileprune.attacks.evidence import Evidence, Floats, Ints
+from mobileprune.attacks.evidence import Evidence, Floats
 from mobileprune.attacks.shadow_classifier import SMALLEST_LOG_P, learned, one_hot, refuses
 
 HIDDEN = (1024, 512, 64, 256, 64)
@@ -22,10 +22,10 @@ def score(evidence: Evidence) -> Floats:
     return learned(evidence, features, HIDDEN, most=10_000, epochs=3)
 
 
-def features(logits: Floats, labels: Ints) -> Floats:
-    """(N, K), (N,) -> (N, 2 K)"""
-    log_p = np.maximum(log_probabilities(logits)[0], SMALLEST_LOG_P)
-    return np.hstack([log_p, one_hot(labels, logits.shape[1])])
+def features(answers: Evidence) -> Floats:
+    """(N, 2 K)"""
+    log_p = np.maximum(log_probabilities(answers.logits)[0], SMALLEST_LOG_P)
+    return np.hstack([log_p, one_hot(answers.labels, log_p.shape[1])])
 
 
 NASR = Attack("nasr", "probabilities", score, "after Nasr et al., arXiv 1807.05852", ("references",), refuses)

@@ -1,7 +1,7 @@
 """Changed copies of the images, for the attacks that ask several times: ``VARIANTS``.
 
 A maker takes pixels (N, C, H, W) uint8, the number V of copies and a seed, and yields V arrays (N, C, H, W) float32 in
-[0, 1], one at a time, so that memory holds one. It changes pixels only: who calls it asks the model. A copy depends on
+[0, 1], one at a time, so that memory holds one. It changes pixels only; :func:`answers` asks a model. A copy depends on
 its index, never on V, so that V copies are the first V of any larger number.
 """
 
@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.attacks.evidence import Pixels
+from mobileprune.attacks.evidence import Floats, Pixels
 from mobileprune.errors import DataError, UsageError
+from mobileprune.files import sha256
 from mobileprune.seeding import numpy_rng
 
 Images = NDArray[np.float32]
 Maker = Callable[[Pixels, int, int], Iterator[Images]]
 
+SEED = 0
+"""Of all copies that a model is asked about: the target and its references are asked about the same ones."""
 INPUT_STEP = 1 / 255
 """One step of an int8 input that spans [0, 1]; what is smaller is rounded away before the model sees it."""
 NOISE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -86,6 +91,16 @@ def nearby(pixels: Pixels, count: int, seed: int, *, epsilon: float = INPUT_STEP
 
 
 VARIANTS: dict[str, Maker] = {"augmented": augmented, "noisy": noisy, "nearby": nearby}
+
+
+def answers(predict: Callable[[Images], NDArray[Any]], kind: str, pixels: Pixels, count: int) -> Floats:
+    """Logits (V, N, K) of ``predict: (N, C, H, W) -> (N, K)`` on ``count`` copies of the kind ``kind``."""
+    return np.stack([predict(copy) for copy in VARIANTS[kind](pixels, count, SEED)], dtype=np.float64)
+
+
+def code() -> str:
+    """SHA-256 of this module: it judges, so that keys of the run store do not have it by themselves."""
+    return sha256(Path(__file__))
 
 
 def _unit(pixels: Pixels) -> Images:

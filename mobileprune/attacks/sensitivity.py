@@ -12,9 +12,8 @@ from mobileprune.attacks.queries import INPUT_STEP
 def score(evidence: Evidence) -> Floats:
     """-mean_v ||p(x + eps * u_v) - p(x)||_2 / eps over the copies of :func:`mobileprune.attacks.queries.nearby`.
 
-    The feature that SAMIA adds to p and y, here as a score that needs no shadow model: its self-attention network over
-    (p, sensitivity, one-hot y) would need the references' answers on changed copies too. Another eps than the default
-    only scales the score.
+    The feature that SAMIA adds to p and y, here as a score that needs no shadow model; :mod:`mobileprune.attacks.samia`
+    learns from it. Another eps than the default only scales the score.
     """
     plain = np.exp(log_probabilities(evidence.logits)[0])
     copies = evidence.variants["nearby"]
@@ -25,10 +24,11 @@ def score(evidence: Evidence) -> Floats:
     return total / (len(copies) * INPUT_STEP)
 
 
-def _refuses(evidence: Evidence) -> str | None:
+def refuses(evidence: Evidence) -> str | None:
+    """There is no mean over no copies."""
     return None if len(evidence.variants["nearby"]) else "needs at least 1 nearby copy of each image, got 0"
 
 
 SENSITIVITY = Attack(
-    "sensitivity", "probabilities", score, "after Yuan & Zhang, arXiv 2202.03335", ("nearby",), _refuses
+    "sensitivity", "probabilities", score, "after Yuan & Zhang, arXiv 2202.03335", ("nearby",), refuses
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mobileprune.attacks.base import Attack, log_probabilities
-from mobileprune.attacks.evidence import Bools, Evidence, Floats, Ints, References, checked
+from mobileprune.attacks.evidence import Bools, Evidence, Floats, Ints, References
 from mobileprune.seeding import numpy_rng
 
 LEAST = 50
@@ -16,7 +16,8 @@ SORTED = 10
 SMALLEST_LOG_P = -50.0
 """So that a few saturated answers do not set the scale of a feature."""
 
-Features = Callable[[Floats, Ints], Floats]
+Features = Callable[[Evidence], Floats]
+"""Of one model's answers on M examples: (M, F)."""
 
 
 def score(evidence: Evidence) -> Floats:
@@ -28,13 +29,13 @@ def score(evidence: Evidence) -> Floats:
     return learned(evidence, features, (64,), most=20_000, epochs=10)
 
 
-def features(logits: Floats, labels: Ints) -> Floats:
-    """(N, K), (N,) -> (N, min(K, 10) + 2 + K)"""
-    log_p, log_not_p = log_probabilities(logits)
-    rows = np.arange(len(labels))
+def features(answers: Evidence) -> Floats:
+    """(N, min(K, 10) + 2 + K)"""
+    log_p, log_not_p = log_probabilities(answers.logits)
+    labels, rows = answers.labels, np.arange(len(answers))
     ordered = -np.sort(-log_p, axis=1)[:, :SORTED]
     own = np.stack([log_p[rows, labels], log_not_p[rows, labels]], axis=1)
-    return np.hstack([np.maximum(np.hstack([ordered, own]), SMALLEST_LOG_P), one_hot(labels, logits.shape[1])])
+    return np.hstack([np.maximum(np.hstack([ordered, own]), SMALLEST_LOG_P), one_hot(labels, log_p.shape[1])])
 
 
 def one_hot(labels: Ints, classes: int) -> Floats:
@@ -42,10 +43,19 @@ def one_hot(labels: Ints, classes: int) -> Floats:
     return np.equal(labels[:, None], np.arange(classes)).astype(np.float64)
 
 
-def learned(evidence: Evidence, features: Features, hidden: tuple[int, ...], *, most: int, epochs: int) -> Floats:
+def learned(
+    evidence: Evidence,
+    features: Features,
+    hidden: tuple[int, ...],
+    *,
+    most: int,
+    epochs: int,
+    variants: Sequence[str] = (),
+) -> Floats:
     """P(member) of the target's answers (N,) by a network fitted on at most ``most`` of the references'.
 
-    Inputs are scaled to mean 0 and variance 1. Few epochs: where membership shows little, more only fit the noise.
+    ``variants``: the kinds of changed copies that ``features`` looks at. Inputs are scaled to mean 0 and variance 1.
+    Few epochs: where membership shows little, more only fit the noise.
     """
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
@@ -54,27 +64,27 @@ def learned(evidence: Evidence, features: Features, hidden: tuple[int, ...], *, 
     references = evidence.references
     if references is None or not len(evidence):
         return np.zeros(len(evidence))
-    rows, inside = _examples(references, evidence.labels, features, most)
+    rows, inside = _examples(references, evidence.labels, features, most, variants)
     scaler = StandardScaler().fit(rows)
     network = MLPClassifier(hidden, random_state=0)
     scaled = scaler.transform(rows).astype(np.float32)
     for _ in range(epochs):
         network.partial_fit(scaled, inside, classes=[False, True])
-    asked = features(evidence.logits, evidence.labels)
-    probability: Floats = make_pipeline(scaler, network).predict_proba(asked)[:, 1]
+    probability: Floats = make_pipeline(scaler, network).predict_proba(features(evidence))[:, 1]
     return probability
 
 
-def _examples(references: References, labels: Ints, features: Features, most: int) -> tuple[Floats, Bools]:
+def _examples(
+    references: References, labels: Ints, features: Features, most: int, variants: Sequence[str]
+) -> tuple[Floats, Bools]:
     """Features (M, F) of the references' answers and membership (M,): of each an equal number, at random."""
     share = max(1, most // (2 * len(references)))
     rows, inside = [], []
-    for index, (answers, member) in enumerate(zip(references.logits, references.inside, strict=True)):
+    for index, member in enumerate(references.inside):
         rng = numpy_rng(0, "shadow_classifier", index)
         sides = (np.flatnonzero(member), np.flatnonzero(~member))
         chosen = np.concatenate([rng.permutation(side)[:share] for side in sides])
-        logits, found = checked(answers, labels)
-        rows.append(features(logits[chosen], found[chosen]))
+        rows.append(features(references.seen(index, labels, chosen, variants)))
         inside.append(member[chosen])
     return np.concatenate(rows), np.concatenate(inside)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,25 +28,22 @@ from mobileprune.attacks import (
     score,
     seen,
 )
-from mobileprune.attacks.queries import MOVES, VARIANTS, Maker
+from mobileprune.attacks.queries import MOVES, VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
 from mobileprune.errors import ArtifactError, TargetUnavailableError
-from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import source_logits
 from mobileprune.pipeline.inputs import pixels
-from mobileprune.runtimes import open_runtime
+from mobileprune.runtimes import kernels_used, open_runtime
 from mobileprune.runtimes.gradients import gradient_norms
 from mobileprune.tensors import load, save
 
 ANSWERS = "logits.safetensors"
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 PLAIN = Effort()
-SEED = 0
-"""Of the changed copies: every model is asked about the same ones."""
 HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
 
 
@@ -74,11 +70,13 @@ class Asked:
 
 def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
     manifest = artifact.manifest
-    identity = {
+    identity: dict[str, Any] = {
         "artifact": manifest.sha256,
         "target": manifest.target,
         "preprocessing": [manifest.preprocessing_baked, list(manifest.mean), list(manifest.std)],
     }
+    if used := kernels_used(artifact):  # other kernels give other last digits
+        identity["kernels"] = used.library
     runtime = lru_cache(maxsize=1)(lambda: open_runtime(artifact, context.num_threads))
     return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact))
 
@@ -162,19 +160,10 @@ def _kept(
 def _variants(asked: Asked, splits: Splits, context: Context, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Answers (V, N, K) on at most ``count`` changed copies of every image, of every kind there is."""
     images = splits.images.pixels[asked_about(splits)]
-    for name, change in VARIANTS.items():
+    for name in VARIANTS:
         copies = min(count, len(MOVES)) if name == "augmented" else count
-        compute = partial(_on_copies, asked.predict, change, images, copies)
-        yield name, _kept(asked, splits, context, {name: compute}, copies=copies, changes=_code(queries))[name]
-
-
-def _code(module: ModuleType) -> str:
-    """Of a module that judges, and so is not part of every key of the run store."""
-    return sha256(Path(str(module.__file__)))
-
-
-def _on_copies(predict: Predict, change: Maker, images: NDArray[np.uint8], count: int) -> NDArray[Any]:
-    return np.stack([predict(copy) for copy in change(images, count, SEED)])
+        compute = partial(queries.answers, asked.predict, name, images, copies)
+        yield name, _kept(asked, splits, context, {name: compute}, copies=copies, changes=queries.code())[name]
 
 
 def _gradients(asked: Asked, file: Artifact, splits: Splits, context: Context) -> NDArray[np.float64]:

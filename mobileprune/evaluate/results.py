@@ -18,6 +18,7 @@ from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
 from mobileprune.evaluate.asking import PLAIN, Subject
+from mobileprune.runtimes import kernels_used
 
 MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
@@ -119,6 +120,8 @@ def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Ite
     for name, words in missing.items():
         if name not in asked:
             yield f"{words} is not in the run store, so nothing is held against it"
+    if used := kernels_used(artifact):
+        yield used.sentence
     yield from _hardening_notes(artifact)
     if not artifact.manifest.lineage["held_out_unseen"]:
         yield MEMBERSHIP_UNKNOWN

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact
-from mobileprune.attacks import References
+from mobileprune.attacks import ATTACKS, References
+from mobileprune.attacks.queries import VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
@@ -17,6 +18,11 @@ from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifac
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.pipeline.context import Context
 from mobileprune.shadows import references
+
+LEARNED = tuple(
+    kind for kind in VARIANTS if any({"references", kind} <= {*attack.needs} for attack in ATTACKS.values())
+)
+"""Kinds of changed copies that references are asked about too: those that an attack with references needs."""
 
 
 def subjects(
@@ -52,8 +58,12 @@ def _references(
     """By subject: reference models that were exported, or asked through PyTorch, as the subject was."""
     if not effort.references:
         return {}
-    made = references(artifact, effort.references, overrides, context, jobs=effort.jobs)
-    return {name: References(found.examples, made.inside, found.test) for name, found in made.answers.items()}
+    copies = dict.fromkeys(LEARNED, effort.queries) if effort.queries > 1 else {}
+    made = references(artifact, effort.references, overrides, context, jobs=effort.jobs, copies=copies)
+    return {
+        name: References(found.examples, made.inside, found.test, found.variants)
+        for name, found in made.answers.items()
+    }
 
 
 def _versions(artifact: Artifact, splits: Splits, context: Context, effort: Effort) -> NDArray[np.float64] | None:

@@ -137,3 +137,22 @@ def test_what_does_not_fit_the_answers_is_refused() -> None:
         replace(evidence, images=np.zeros((2, 1, 2, 2), np.uint8))
     with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
         References([np.eye(3)], np.ones((2, 3), bool), [])
+    with pytest.raises(DataError, match=r"2 models' answers on nearby copies; .* each of the 1 models"):
+        References([np.eye(3)], np.ones((1, 3), bool), [np.eye(3)], {"nearby": [np.zeros((4, 3, 3))] * 2})
+
+
+def test_what_is_seen_of_a_reference_is_what_is_seen_of_the_target() -> None:
+    rng = np.random.default_rng(0)
+    logits, copies, labels = rng.normal(0, 1, (2, 4, 3)), rng.normal(0, 1, (2, 5, 4, 3)), np.array([0, 2, 1, 0])
+    references = References([*logits], np.ones((2, 4), bool), [*logits], {"nearby": [*copies]})
+    found = references.seen(1, labels, np.array([3, 1]), ["nearby"])
+    for i, example in enumerate((3, 1)):
+        assert found.labels[i] == labels[example]
+        np.testing.assert_array_equal(found.logits[i], logits[1, example])
+        np.testing.assert_array_equal(found.variants["nearby"][:, i], copies[1, :, example])
+    assert not references.seen(0, labels, np.arange(4)).variants, "what is not wanted is not read"
+    others = replace(references, variants={"nearby": [*copies[:, :, :3]]})
+    with pytest.raises(
+        DataError, match=r"model 1 has answers of shape \(5, 3, 3\) on nearby .* must be \(copies, 4, 3\)"
+    ):
+        others.seen(1, labels, np.arange(4), ["nearby"])

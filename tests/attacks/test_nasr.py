@@ -43,7 +43,7 @@ def test_scores_are_probabilities_and_repeat() -> None:
 
 
 def test_features_are_log_probabilities_and_the_label() -> None:
-    got = features(np.array([[0.0, 0.0], [1e4, 0.0]]), np.array([1, 0]))
+    got = features(Evidence(np.array([[0.0, 0.0], [1e4, 0.0]]), np.array([1, 0])))
     np.testing.assert_allclose(got, [[-np.log(2), -np.log(2), 0, 1], [0, -50, 1, 0]])
 
 

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobileprune.attacks.queries import INPUT_STEP, MOVES, NOISE_LEVELS, VARIANTS, augmented, nearby, noise_level, noisy
+from mobileprune.attacks.queries import (
+    INPUT_STEP,
+    MOVES,
+    NOISE_LEVELS,
+    SEED,
+    VARIANTS,
+    answers,
+    augmented,
+    nearby,
+    noise_level,
+    noisy,
+)
 from mobileprune.errors import DataError, UsageError
 
 SHAPES = [(3, 3, 8, 8), (1, 1, 28, 28), (2, 1, 5, 7), (0, 3, 8, 8), (2, 3, 1, 1), (1, 2, 1, 4)]
@@ -124,3 +135,13 @@ def test_bad_requests_are_refused() -> None:
         for maker in VARIANTS.values():
             with pytest.raises(DataError, match="uint8 of shape"):
                 next(maker(bad, 1, 0))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_answers_are_those_on_each_copy(name: str) -> None:
+    pixels, weights = images((3, 1, 4, 4)), np.random.default_rng(0).normal(0, 1, (16, 5)).astype(np.float32)
+    found = answers(lambda x: x.reshape(len(x), 16) @ weights, name, pixels, 4)
+    assert found.dtype == np.float64
+    assert found.shape == (4, 3, 5)
+    for copy, logits in zip(VARIANTS[name](pixels, 4, SEED), found, strict=True):
+        np.testing.assert_array_equal(logits, (copy.reshape(3, 16) @ weights).astype(np.float64))

@@ -66,12 +66,12 @@ def test_features_against_a_loop() -> None:
     rng = np.random.default_rng(0)
     for k in (2, 3, 13):
         logits, labels = rng.normal(0, 2, (4, k)), rng.integers(0, k, 4)
-        for row, z, y in zip(features(logits, labels), logits, labels, strict=True):
+        for row, z, y in zip(features(Evidence(logits, labels)), logits, labels, strict=True):
             p = np.exp(z) / np.exp(z).sum()
             first = [*np.log(sorted(p, reverse=True)[:10]), np.log(p[y]), np.log(1 - p[y])]
             np.testing.assert_allclose(row, [*first, *(float(j == y) for j in range(k))], rtol=1e-9)
-    assert features(np.array([[1e4, 0.0]]), np.array([1])).min() == -50
-    assert features(np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0, 8)
+    assert features(Evidence(np.array([[1e4, 0.0]]), np.array([1]))).min() == -50
+    assert features(Evidence(np.zeros((0, 3)), np.zeros(0, np.int64))).shape == (0, 8)
 
 
 def test_no_examples_give_no_scores() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mobileprune.pipeline.export import export
 from mobileprune.pipeline.inputs import splits_of
 from mobileprune.pipeline.prune import prune
 from mobileprune.pipeline.train import train
+from mobileprune.shadows import Shadows
 
 OPTIONS = {"members": 300, "canaries": 0.3, "epochs": 60, "method": "magnitude", "sparsity": 0.97, "retrain_epochs": 2}
 
@@ -96,18 +98,33 @@ def test_a_file_that_cannot_be_read_back_says_so(made, splits) -> None:
     assert "--target onnx" in asked["artifact"].scores.skipped["gradient_norm"]
 
 
+def test_references_are_asked_about_the_copies_that_an_attack_learns_from(made, splits, monkeypatch) -> None:
+    artifact, _, ctx = made
+    heard = []
+
+    def none(*args: object, copies: dict[str, int], **options: object) -> Shadows:
+        heard.append(copies)
+        return Shadows(np.zeros((0, 600), bool), {})
+
+    monkeypatch.setattr(sys.modules[evaluate.subjects.__module__], "references", none)
+    for queries in (1, 2):
+        evaluate.subjects(artifact, Relatives(None, None), splits, ctx, Effort(references=2, queries=queries))
+    assert heard == [{}, {"nearby": 2}]
+
+
 @pytest.mark.long
 def test_references_are_asked_as_the_subject_was_and_find_more(tmp_path: Path) -> None:
     ctx = api.context(tmp_path)
     config = api.configure(members=100, canaries=0.3, epochs=40, sparsity=0.5, method="magnitude", retrain_epochs=2)
     artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
     splits, kin = splits_of(config), evaluate.relatives(artifact, {}, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(references=4))
+    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(references=4, queries=3))
     for subject in asked.values():
         evidence = subject.outputs.evidence
         assert len(evidence.references) == 4
         assert (evidence.references.inside.sum(axis=0) == 2).all()
-        assert {"lira_online", "rmia", "base", "bavaria"} <= set(subject.scores.by_attack)
+        assert {"lira_online", "rmia", "base", "bavaria", "samia"} <= set(subject.scores.by_attack)
+        assert [answers.shape for answers in evidence.references.variants["nearby"]] == [(3, 200, 10)] * 4
     source, file = (asked[name].outputs.evidence.references.logits[0] for name in ("source", "artifact"))
     np.testing.assert_allclose(source, file, atol=1e-3, err_msg="the same reference, asked in two ways")
 
