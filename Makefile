@@ -5,7 +5,8 @@ DEMO := out
 
 .PHONY: demo test test-long lint clean
 
-.venv/installed: pyproject.toml
+NATIVE := export/CMakeLists.txt $(wildcard export/*.py export/*/*.c export/*/*.h)
+.venv/installed: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

@@ -280,7 +280,7 @@ def _check_options(config: Config, options: Mapping[str, Any]) -> None:
     if {"sparsity", "channel_ratio"} <= options.keys():
         raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
     hardening(config.export.harden)
-    target(config.export.target).check(config.export.precision, config.export.sparse_format)
+    target(config.export.target).check(config.export.precision, config.export.sparse_format, config.export.kernels)
     if config.train.checkpoint and config.train.train_defense != defenses.NONE:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
     defenses.check(config.train.train_defense, ("training",), "--train-defense")

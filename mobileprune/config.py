@@ -18,6 +18,7 @@ from mobileprune.errors import ConfigError, unknown
 KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
 PRECISIONS = ("fp32", "fp16", "int8")
+KERNELS = ("stock", "native", "measured")
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
@@ -89,6 +90,11 @@ class ExportConfig:
     target: str = option("onnx", "onnx, torchscript-lite, ort, executorch, litert or mnn")
     precision: str = option("fp32", "bits of a weight; int8 computes in int8", choices=PRECISIONS)
     sparse_format: str = option("auto", "how zeros are stored: dense, coo, packed, ...; auto is the smallest")
+    kernels: str = option(
+        "stock",
+        "layers with many zeros are for the runtime's kernels, or for mobileprune's (by rule, or as measured here)",
+        choices=KERNELS,
+    )
     opset: int = option(18, "ONNX opset", low=1)
     bytecode_version: int | None = option(None, "TorchScript-lite bytecode: 4, 5, 7 or 8", low=1)
     bake_preprocessing: bool = option(False, "put (x - mean) / std into the graph")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mobileprune.bench.kernels import KernelsMeasured, compare_kernels
 from mobileprune.bench.load import LoadWatch
 from mobileprune.bench.machine import machine
 from mobileprune.bench.memory import Memory, peak_load_memory, probe_command
@@ -22,6 +24,7 @@ __all__ = [
     "BenchResult",
     "Comparison",
     "Costs",
+    "KernelsMeasured",
     "Memory",
     "Ratio",
     "Size",
@@ -62,11 +65,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """``speedup`` is baseline / artifact latency (> 1: the artifact is faster); None without a baseline."""
+    """``speedup`` is baseline / artifact latency (> 1: the artifact is faster); None without a baseline.
+
+    ``kernels``: for a file with layers for the native library.
+    """
 
     artifact: Costs
     baseline: Costs | None
     speedup: Ratio | None
+    kernels: KernelsMeasured | None
     num_threads: int
     other_load_cores: float | None
     valid: bool
@@ -89,10 +96,12 @@ def bench(
     min_secs: float = 0.5,
 ) -> BenchResult:
     """Measure ``artifact``, interleaved with ``baseline`` if given, on one seeded noise image (1, C, H, W)."""
-    from mobileprune.runtimes import open_runtime
+    from mobileprune.runtimes import kernels_used, open_runtime
 
-    def runner(one: Artifact) -> Any:
-        runtime = open_runtime(one, num_threads=num_threads)
+    pairs = partial(interleave, warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)
+
+    def runner(one: Artifact, *, native: bool = True) -> Any:
+        runtime = open_runtime(one, num_threads=num_threads, native=native)
         x = np.random.default_rng(0).random((1, *one.manifest.input_shape), dtype=np.float32)
         return lambda: runtime.predict(x)
 
@@ -104,16 +113,19 @@ def bench(
         latencies = [measure(runners[0], warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)]
         load, valid, note = watch.finish()
     else:
-        both = interleave(runners[1], runners[0], warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)
+        both = pairs(runners[1], runners[0])
         latencies, speedup = [both.candidate, both.baseline], both.ratio
         load, valid, note = both.other_load, both.valid, both.note
     del runners
+    kernels = compare_kernels(kernels_used(artifact), lambda native: runner(artifact, native=native), pairs)
     loads_ms = _load_ms(artifacts, num_threads)
     costs = [
         Costs(latency, load_ms, _size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
         for one, latency, load_ms in zip(artifacts, latencies, loads_ms, strict=True)
     ]
-    return BenchResult(costs[0], costs[1] if baseline else None, speedup, num_threads, load, valid, note, machine())
+    return BenchResult(
+        costs[0], costs[1] if baseline else None, speedup, kernels, num_threads, load, valid, note, machine()
+    )
 
 
 def _load_ms(artifacts: list[Artifact], num_threads: int) -> list[float]:

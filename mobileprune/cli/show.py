@@ -21,6 +21,8 @@ from mobileprune.report.tables import (
     bench_rows,
     epsilon_sentences,
     exposed_sentence,
+    kernel_rows,
+    kernels_sentence,
     power_sentences,
     rate_rows,
     sparsity_sentence,
@@ -64,6 +66,8 @@ def model(folder: ModelFolder) -> None:
 
 def bench(result: BenchResult) -> None:
     _print(bench_rows(result.to_dict()), f"{result.num_threads} thread(s), batch 1")
+    if result.kernels:
+        print(result.kernels.note)
     if not result.valid:
         print(f"timings are not valid: {result.note}")
 
@@ -128,6 +132,10 @@ def report(result: ReportResult) -> None:
     _print(summary_rows(value), f"{result.artifact.path}: {sparsity_sentence(value['manifest']['sparsity'])}")
     if not result.bench.valid:
         print(f"timings are not valid: {result.bench.note}")
+    if kernels := value["manifest"]["storage"].get("kernels"):
+        print(kernels_sentence(kernels))
+    if result.bench.kernels:
+        print(result.bench.kernels.note)
     verdict(value["audit"]["verdict"], value["audit"]["gates"])
     print(f"report: {value['report']['html']}")
 
@@ -142,6 +150,8 @@ def inspect(value: dict[str, Any]) -> None:
         print(_printable(sparsity_sentence(value["sparsity"])))
         storage = value["storage"]
         _print(_plain_rows(tables.storage_rows(storage)), _plain(f"stored as {storage['form']}: {storage['why']}"))
+        if kernels := storage.get("kernels"):
+            _print(_plain_rows(kernel_rows(kernels)), _plain(kernels_sentence(kernels)))
     contents = value["contents"]
     if contents["layers"]:
         _print(_plain_rows(tables.layer_rows(contents)), "layers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mobileprune.config import KERNELS
 from mobileprune.errors import unknown
 from mobileprune.export import executorch, litert, mnn, onnx, ort_format, torchscript_lite
 from mobileprune.export.onnx.locate import locate
@@ -11,7 +12,7 @@ TARGETS: dict[str, Target] = {
     "executorch": Target("executorch", "model.pte", executorch.write, precisions=executorch.PRECISIONS),
     "litert": Target("litert", "model.tflite", litert.write, forms=litert.FORMS),
     "mnn": Target("mnn", "model.mnn", mnn.write, precisions=mnn.PRECISIONS, forms=mnn.FORMS),
-    "onnx": Target("onnx", "model.onnx", onnx.write, tuple(onnx.PRECISIONS), tuple(onnx.FORMS), locate),
+    "onnx": Target("onnx", "model.onnx", onnx.write, tuple(onnx.PRECISIONS), tuple(onnx.FORMS), locate, KERNELS),
     "ort": Target("ort", "model.ort", ort_format.write, tuple(onnx.PRECISIONS), ort_format.FORMS),
     "torchscript-lite": Target(
         "torchscript-lite",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
-from mobileprune.errors import UsageError
+from mobileprune import native
+from mobileprune.config import KERNELS
+from mobileprune.errors import TargetUnavailableError, UsageError
 
 AUTO, DENSE = "auto", "dense"
+STOCK, NATIVE, MEASURED = KERNELS
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class ExportOptions:
     """``opset`` for ONNX, ``bytecode_version`` for TorchScript-lite (None: what torch writes).
 
     ``sparse_format``: a form of the target, or "auto" for the smallest. ``calibration`` (N, C, H, W) float32: inputs
-    as the network gets them, from which int8 takes the ranges of activations; none of them is stored.
+    as the network gets them, from which int8 takes the ranges of activations; none of them is stored. ``kernels``:
+    whose compute layers with many zeros.
     """
 
     opset: int = 18
@@ -26,6 +31,7 @@ class ExportOptions:
     precision: str = "fp32"
     sparse_format: str = AUTO
     calibration: Tensor | None = None
+    kernels: str = STOCK
 
     def images(self) -> Tensor:
         """What int8 is calibrated on; UsageError where there are none."""
@@ -39,7 +45,8 @@ class Storage:
     """How a file keeps its weights: the ``form``, ``why`` that one, and the ``sizes`` in bytes of all that were tried.
 
     ``bound_bytes``: what no code of the weights one by one can go below (:mod:`mobileprune.convert.entropy`), and
-    ``weight_bytes`` what they take; None where the target cannot tell.
+    ``weight_bytes`` what they take; None where the target cannot tell. ``kernels``: those of each layer, and why
+    (:class:`mobileprune.export.onnx.native.Kernels`), None where all are the runtime's own.
     """
 
     form: str
@@ -47,6 +54,17 @@ class Storage:
     sizes: dict[str, int]
     bound_bytes: int | None = None
     weight_bytes: int | None = None
+    kernels: dict[str, Any] | None = None
+
+
+def measuring_library() -> Path:
+    """The native library; TargetUnavailableError where there is none to be measured."""
+    library = native.library()
+    if library is None:
+        raise TargetUnavailableError(
+            f"--kernels measured needs the native library ({native.reason()}); --kernels native chooses without it"
+        )
+    return library
 
 
 def only_dense(path: Path) -> Storage:
@@ -67,11 +85,24 @@ class Target:
     precisions: tuple[str, ...] = ("fp32",)
     forms: tuple[str, ...] = (DENSE,)
     locate: Callable[[nn.Module, Path, Tensor, ExportOptions], str] | None = None
+    kernels: tuple[str, ...] = (STOCK,)
 
-    def check(self, precision: str, sparse_format: str) -> None:
-        """UsageError unless this target has both."""
+    def check(self, precision: str, sparse_format: str, kernels: str = STOCK) -> None:
+        """UsageError unless this target has them, together; TargetUnavailableError for want of the native library."""
         if precision not in self.precisions:
             raise UsageError(f"--precision {precision}: target {self.name} has {', '.join(self.precisions)}")
         if sparse_format not in (AUTO, *self.forms):
             forms = ", ".join((AUTO, *self.forms))
             raise UsageError(f"--sparse-format {sparse_format}: target {self.name} has {forms}")
+        if kernels not in self.kernels:
+            raise UsageError(
+                f"--kernels {kernels}: target {self.name} has {', '.join(self.kernels)}; "
+                "the native library is for --target onnx"
+            )
+        if kernels != STOCK and precision == "int8":
+            raise UsageError(
+                f"--kernels {kernels} computes in float32, and --precision int8 has the runtime's kernels alone; "
+                "choose --precision fp32 or fp16, or --kernels stock"
+            )
+        if kernels == MEASURED:
+            measuring_library()

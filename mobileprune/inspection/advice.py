@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobileprune.export import target
-from mobileprune.export.target import AUTO, DENSE
+from mobileprune.export.onnx.native import MIN_ZEROS
+from mobileprune.export.target import AUTO, DENSE, STOCK
 from mobileprune.inspection.case import Case
 from mobileprune.inspection.sizes import expected
 from mobileprune.pruning.patterns import N_OF_M
@@ -231,9 +232,30 @@ ORT = multiplies_zeros(
     "ONNX Runtime",
     f"{FORMS_MEASURED}, 90 % zeros: ResNet-18 0.99x, LeNet-5 1.00x",
 )
+
+
+def zeros_in_onnxruntime(case: Case) -> Advice | None:
+    """As above, or by the native library."""
+    layers = case.network.layers
+    many = [x for x in layers if x.zeros >= MIN_ZEROS * x.total]
+    if case.kernels != STOCK and many:
+        return Advice(
+            SPEED,
+            DEPENDS,
+            f"{len(many)} of {len(layers)} layers have at least {MIN_ZEROS:.0%} zeros: where mobileprune's native "
+            "library is installed, it computes them (but for depthwise ones) from the rest; elsewhere expect 1.00x",
+            f"--kernels {case.kernels}: its rule (export/README.md)",
+        )
+    advice = ORT(case)
+    if advice is None or not many:
+        return advice
+    hint = "; --kernels native computes layers with many zeros from the rest, where the native library is installed"
+    return replace(advice, sentence=advice.sentence + hint)
+
+
 COMMON: tuple[Rule, ...] = (nothing_is_pruned, fewer_multiplications, odd_channels, masked_channels, stored_bytes)
 RULES: dict[str, tuple[Rule, ...]] = {
-    "onnx": (ORT, int8_in_onnxruntime, fp16_is_widened, outputs_move, *COMMON),
+    "onnx": (zeros_in_onnxruntime, int8_in_onnxruntime, fp16_is_widened, outputs_move, *COMMON),
     "ort": (ORT, int8_in_onnxruntime, fp16_is_widened, outputs_move, *COMMON),
     "executorch": (
         multiplies_zeros("ExecuTorch with XNNPACK", "ExecuTorch 1.5: its kernels take dense weights only"),

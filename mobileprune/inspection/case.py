@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mobileprune.convert.fold_bn import fold_bn
 from mobileprune.convert.shrink import shrink
+from mobileprune.export.target import STOCK
 from mobileprune.inspection.contents import Contents, Layer
 from mobileprune.pruning import Space, SpaceOptions
 from mobileprune.pruning.masks import apply_masks, prunable
@@ -60,12 +61,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Case:
-    """A network for a target; ``form``: of that target, or "auto"."""
+    """A network for a target; ``form``: of that target, or "auto"; ``kernels``: whose compute layers with zeros."""
 
     network: Network
     target: str
     precision: str
     form: str
+    kernels: str = STOCK
 
 
 def found(contents: Contents, sparsity: Mapping[str, Any], pattern: str | None) -> Network:

@@ -13,7 +13,7 @@ from mobileprune import data, models
 from mobileprune.config import OWNERS, Config, ExportConfig, flag
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.export import target
-from mobileprune.export.target import AUTO
+from mobileprune.export.target import AUTO, STOCK
 from mobileprune.inspection.advice import SIZE, SPEED, Advice, advise, overall
 from mobileprune.inspection.case import Case, Network, found, layers_of, planned
 from mobileprune.inspection.contents import Layer
@@ -31,7 +31,7 @@ IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
 }
 """Named data set -> (C, H, W), classes: nothing is loaded or downloaded for an explanation."""
 SUFFIXES = {".onnx": "onnx", ".ort": "ort", ".ptl": "torchscript-lite", ".tflite": "litert"}
-CHANGEABLE = ("target", "precision", "sparse_format")
+CHANGEABLE = ("target", "precision", "sparse_format", "kernels")
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ def of_file(view: View, options: Mapping[str, Any]) -> Explanation:
             f"{view.path}: no weights can be counted in it; give the folder of an artifact, or an .onnx file"
         )
     manifest = view.manifest
-    own = {"target": SUFFIXES.get(view.file.suffix, ""), "precision": "fp32", "sparse_format": AUTO}
+    own = {"target": SUFFIXES.get(view.file.suffix, ""), "precision": "fp32", "sparse_format": AUTO, "kernels": STOCK}
     if manifest:
         own = {"target": manifest.target, "precision": manifest.precision, "sparse_format": manifest.storage["form"]}
+        own["kernels"] = manifest.lineage["export"].get("kernels", STOCK)
     if not {"target", "precision"}.isdisjoint(options):
-        own["sparse_format"] = AUTO
+        own |= {"sparse_format": AUTO, "kernels": STOCK}
     wanted = ExportConfig(**own | {name: options[name] for name in CHANGEABLE if name in options})
     prune = manifest.lineage["prune"] if manifest else None
     contents, pattern = view.contents, prune and prune["pattern"]
@@ -131,6 +132,6 @@ def _space_options(config: Config) -> SpaceOptions:
 
 
 def _explained(subject: str, network: Network, wanted: ExportConfig) -> Explanation:
-    target(wanted.target).check(wanted.precision, wanted.sparse_format)
-    case = Case(network, wanted.target, wanted.precision, wanted.sparse_format)
+    target(wanted.target).check(wanted.precision, wanted.sparse_format, wanted.kernels)
+    case = Case(network, wanted.target, wanted.precision, wanted.sparse_format, wanted.kernels)
     return Explanation(subject, case, advise(case))

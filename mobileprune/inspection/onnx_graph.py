@@ -25,10 +25,10 @@ from mobileprune.errors import ArtifactError
 from mobileprune.inspection.contents import Contents, Layer
 from mobileprune.inspection.onnx_probe import ask, black_image, only
 from mobileprune.runtimes.onnx_checks import STANDARD, read
+from mobileprune.sparse_operators import ALL, DOMAIN
 
 WEIGHT_INPUTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1}
 ZERO_POINTS = {"ConvInteger": 3, "QLinearConv": 5, "MatMulInteger": 3}
-OWN_DOMAIN = "mobileprune"
 SUFFIXES = ("_quantized", ".half")
 """Of a weight in int8 or float16."""
 UNCOUNTED = ("Attention", "ConvTranspose", "DeformConv", "Einsum", "GRU", "If", "LSTM", "QLinearMatMul", "RNN")
@@ -86,8 +86,8 @@ def contents(path: Path, input_shape: tuple[int, int, int] | None) -> Contents:
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without functions, but for those of mobileprune, which only make constants."""
-    own = [(f.domain, f.name) for f in model.functions if f.domain == OWN_DOMAIN]
+    """Without functions, but for those of mobileprune that only make constants."""
+    own = [(f.domain, f.name) for f in model.functions if f.domain == DOMAIN and f.name not in ALL]
     if len(own) == len(model.functions):
         return model
     from onnx.inliner import inline_selected_functions

@@ -24,14 +24,15 @@ from mobileprune.errors import ArtifactError, ParityError, UsageError
 from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
 from mobileprune.export.parity import Limits, hardened_parity
-from mobileprune.export.target import DENSE
+from mobileprune.export.target import DENSE, STOCK
 from mobileprune.files import sha256
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import normalise, pixels, splits_for
 from mobileprune.runs import tool_versions
-from mobileprune.runtimes import open_runtime
+from mobileprune.runtimes import kernels_used, open_runtime
+from mobileprune.runtimes.kernels import library_sha256
 from mobileprune.training import predict
 
 PARITY_INPUTS = 2000
@@ -45,7 +46,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     torch.set_num_threads(context.num_threads)
     wanted, splits, info = config.export, splits_for(folder, config), folder.info
     chosen = target(wanted.target)
-    chosen.check(wanted.precision, wanted.sparse_format)
+    chosen.check(wanted.precision, wanted.sparse_format, wanted.kernels)
     head(wanted.harden, info.num_classes)  # says now what it cannot do
 
     def compute(path: Path, partial: Path) -> None:
@@ -55,7 +56,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
         model = harden(model, wanted.harden, info.num_classes)
         calibration = calibration_images(folder, splits, baked=wanted.bake_preprocessing)
         options = ExportOptions(
-            wanted.opset, wanted.bytecode_version, wanted.precision, wanted.sparse_format, calibration
+            wanted.opset, wanted.bytecode_version, wanted.precision, wanted.sparse_format, calibration, wanted.kernels
         )
         with tempfile.TemporaryDirectory(dir=partial) as work:
             file = Path(work) / chosen.file
@@ -76,6 +77,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
         "code": code_digest(info.model),
         "export": asdict(wanted),
         "split": splits.sha256(),
+        "library": library_sha256() if wanted.kernels != STOCK else None,  # parity is checked with it
     }
     step = context.store.step("export", inputs, compute)
     return Artifact.load(step.path / "artifact")
@@ -83,7 +85,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
 
 def as_baseline(wanted: ExportConfig) -> ExportConfig:
     """How a model is exported that stands for what was before: dense, in float32 and not hardened."""
-    return replace(wanted, harden=NONE, precision="fp32", sparse_format=DENSE)
+    return replace(wanted, harden=NONE, precision="fp32", sparse_format=DENSE, kernels=STOCK)
 
 
 def calibration_images(folder: ModelFolder, splits: Splits, *, baked: bool) -> torch.Tensor:
@@ -138,13 +140,23 @@ def _manifest(file: Path, target: str, storage: dict[str, Any], folder: ModelFol
 def check_parity(artifact: Artifact, folder: ModelFolder, splits: Splits, wanted: ExportConfig) -> dict[str, Any]:
     """Members and held-out images, black, white and noise, at several batch sizes, through the runtime.
 
-    The file is held against the PyTorch model, hardened as the manifest says.
+    The file is held against the PyTorch model, hardened as the manifest says; if sparse layers run on the native
+    library here, on the kernels of ONNX Runtime too, which is what others may have.
     """
+    used = kernels_used(artifact)
+    if used and used.native:
+        _parity(artifact, folder, splits, wanted, native=False)
+    return _parity(artifact, folder, splits, wanted, native=True)
+
+
+def _parity(
+    artifact: Artifact, folder: ModelFolder, splits: Splits, wanted: ExportConfig, *, native: bool
+) -> dict[str, Any]:
     real = pixels(splits, np.concatenate([splits.members, splits.held_out])[:PARITY_INPUTS])
     noise = np.random.default_rng(0).uniform(size=(1, *folder.info.input_shape))
     extremes = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise]).astype(np.float32)
     inputs = np.concatenate([real, extremes])
-    runtime = open_runtime(artifact)
+    runtime = open_runtime(artifact, native=native)
     exact = wanted.precision == "fp32"
     parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)] if exact else [real]  # noise has no clear winner
     exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=False)]

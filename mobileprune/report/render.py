@@ -17,6 +17,8 @@ from mobileprune.report.tables import (
     epsilon_sentences,
     exposed_sentence,
     exposure_rows,
+    kernel_rows,
+    kernels_sentence,
     layer_rows,
     made_by,
     power_sentences,
@@ -91,6 +93,9 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
         ("Sparsity by layer", layer_rows(value)),
     ]
+    kernels = manifest["storage"].get("kernels")
+    if kernels:
+        tables.append(("Kernels by layer", kernel_rows(kernels)))
     findings = [
         {
             "question": QUESTIONS[f["question"]],
@@ -108,7 +113,11 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "panels": panels,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
-        "made_by": [*made_by(manifest["lineage"]), stored_as(manifest)],
+        "made_by": [
+            *made_by(manifest["lineage"]),
+            stored_as(manifest),
+            *([kernels_sentence(kernels)] if kernels else []),
+        ],
         "gates": audit["gates"],
         "detectable": power_sentences(verdict),
         "not_tested": not_tested(audit["effort"]),

@@ -62,6 +62,22 @@ def stored_as(manifest: dict[str, Any]) -> str:
     return sentence
 
 
+def kernels_sentence(kernels: dict[str, Any]) -> str:
+    """How many layers are for the native library, and how they were chosen."""
+    layers = kernels["layers"]
+    count = sum(layer["kernel"] == "native" for layer in layers)
+    sentence = f"{count} of {len(layers)} layers are for mobileprune's native library, {kernels['why']}"
+    return sentence + (f"; the whole model {kernels['ratio']:.2f}x as fast by them" if kernels["ratio"] else "")
+
+
+def kernel_rows(kernels: dict[str, Any]) -> Rows:
+    rows: Rows = [("layer", "shape", "operator", "kernel", "why")]
+    for layer in kernels["layers"]:
+        shape = "x".join(map(str, layer["shape"]))
+        rows.append((layer["name"], shape, layer["operator"], layer["kernel"], layer["why"]))
+    return rows
+
+
 def _bytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1024:,.1f} KiB"
 
@@ -123,6 +139,9 @@ def bench_rows(value: dict[str, Any]) -> Rows:
     rows.append(("nonzero weights", *(f"{c['nonzeros']:,} of {c['weights']:,}" for c in columns.values())))
     if speed := value["speedup"]:
         rows.append(("speed-up", f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]", "1"))
+    if (kernels := value["kernels"]) and (by := kernels["speedup"]):
+        ours = f"{by['value']:.2f}x [{by['low']:.2f}, {by['high']:.2f}]"
+        rows.append(("  by native kernels, same file", ours, *("-" for _ in [*columns][1:])))
     return rows
 
 

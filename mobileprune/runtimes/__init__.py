@@ -8,6 +8,7 @@ from pathlib import Path
 from mobileprune.artifact import Artifact
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes.base import Runtime, RuntimeOptions, Session
+from mobileprune.runtimes.kernels import KernelsUsed, kernels_used
 
 
 def _onnxruntime(path: Path, options: RuntimeOptions) -> Session:
@@ -56,14 +57,17 @@ RUNTIMES: dict[str, Callable[[Path, RuntimeOptions], Session]] = {
 }
 
 
-def open_runtime(artifact: Artifact, num_threads: int = 1) -> Runtime:
-    """Load the artifact's file; ArtifactError if it is corrupt, unsafe or does not fit its manifest."""
+def open_runtime(artifact: Artifact, num_threads: int = 1, *, native: bool = True) -> Runtime:
+    """Load the artifact's file; ArtifactError if it is corrupt, unsafe or does not fit its manifest.
+
+    Its sparse layers run on the native library where that is there, unless ``native`` is False.
+    """
     manifest = artifact.manifest
     if manifest.target not in RUNTIMES:
         raise ArtifactError(f"{artifact.path}: target {manifest.target!r} has no runtime; known: {', '.join(RUNTIMES)}")
-    options = RuntimeOptions(num_threads, manifest.input_name, manifest.input_shape)
+    options = RuntimeOptions(num_threads, manifest.input_name, manifest.input_shape, native)
     session = RUNTIMES[manifest.target](artifact.model_path, options)
     return Runtime(session, manifest)
 
 
-__all__ = ["RUNTIMES", "Runtime", "RuntimeOptions", "open_runtime"]
+__all__ = ["RUNTIMES", "KernelsUsed", "Runtime", "RuntimeOptions", "kernels_used", "open_runtime"]

@@ -17,9 +17,12 @@ Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class RuntimeOptions:
+    """``native``: sparse layers may run on the native library, where it is."""
+
     num_threads: int
     input_name: str
     input_shape: tuple[int, int, int]
+    native: bool = True
 
 
 class Runtime:

@@ -16,6 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from onnx import helper, numpy_helper
 
+from mobileprune import sparse_operators
 from mobileprune.errors import ArtifactError
 
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
@@ -55,6 +56,7 @@ def check(model: onnx.ModelProto, file_bytes: int) -> None:
         if opset.domain in STANDARD and not 1 <= opset.version <= newest:
             raise _Bad(f"opset {opset.version} is unknown: must lie in [1, {newest}]; update onnx or export again")
     _check_nodes(model)
+    _check_operators(model, parts)
     for tensor in tensors:
         _check_tensor(tensor)
     dense_bytes, most = 0, min(MAX_FILE_BYTES, FREE_BYTES + GROWTH * file_bytes)
@@ -145,3 +147,16 @@ def _check_nodes(model: onnx.ModelProto) -> None:
     for key, function in functions.items():
         sizes.setdefault(key, size(function, (key,)))
     size(model.graph, ())
+
+
+def _check_operators(model: onnx.ModelProto, parts: list[Message]) -> None:
+    """What calls an operator of the native library has its function too, which says the same: else the file would
+    compute one thing with the library and another without."""
+    own = sparse_operators.DOMAIN
+    found = {f.name for f in model.functions if f.domain == own and f.name in sparse_operators.ALL}
+    wrong = [f.name for f in model.functions if f.name in found and not sparse_operators.is_function(f)]
+    if wrong:
+        raise _Bad(f"its function {wrong[0]!r} is not what the operator of this name computes; export again")
+    nodes: list[Any] = [part for part in parts if part.DESCRIPTOR.name == "NodeProto"]
+    if missing := {node.op_type for node in nodes if sparse_operators.is_sparse(node)} - found:
+        raise _Bad(f"calls {min(missing)!r} of the native library without a function of that name; export again")

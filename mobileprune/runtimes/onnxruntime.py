@@ -1,4 +1,4 @@
-"""Stock ONNX Runtime on the CPU, without its telemetry."""
+"""ONNX Runtime on the CPU, without its telemetry; with the native library for files that have layers for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.kernels import register
 from mobileprune.runtimes.trial import first_run, physical_bytes
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"  # on by default in 1.32, read when the library is loaded
@@ -67,6 +68,8 @@ def load(path: Path, content: bytes, options: RuntimeOptions, model_format: str 
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions share the cores
     settings.add_session_config_entry("session.use_env_allocators", "1")
     settings.add_session_config_entry("session.load_model_format", model_format)
+    if options.native and model_format == "ONNX":
+        register(settings, content)
     providers = ["CPUExecutionProvider"]
     try:
         # Its fallback to other providers would print to stdout.

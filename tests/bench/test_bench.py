@@ -194,12 +194,12 @@ def fake_artifact(folder):
 def test_bench_reports_json_with_units(tmp_path, monkeypatch, with_baseline):
     seen = []
 
-    def open_runtime(artifact, num_threads=1):
+    def open_runtime(artifact, num_threads=1, native=True):
         assert num_threads == 2
         return SimpleNamespace(predict=lambda x: seen.append((x.shape, x.dtype)))
 
     runtimes = ModuleType("mobileprune.runtimes")
-    runtimes.open_runtime = open_runtime
+    runtimes.open_runtime, runtimes.kernels_used = open_runtime, lambda artifact: None
     monkeypatch.setitem(sys.modules, "mobileprune.runtimes", runtimes)
     monkeypatch.setattr(bench_package, "peak_load_memory", lambda command: Memory(None, None, "not here"))
     baseline = fake_artifact(tmp_path / "b") if with_baseline else None

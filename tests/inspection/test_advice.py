@@ -32,7 +32,9 @@ def case(target: str = "onnx", zeros: float = 0.9, **changes: Any) -> Case:
         changes.pop("pattern", "unstructured"),
         changes.pop("counted", True),
     )
-    return Case(network, target, changes.pop("precision", "fp32"), changes.pop("form", "auto"))
+    return Case(
+        network, target, changes.pop("precision", "fp32"), changes.pop("form", "auto"), changes.pop("kernels", "stock")
+    )
 
 
 CHANNEL = {"zeros": 0, "gone": 5000, "pattern": "channel"}
@@ -47,6 +49,10 @@ ODD = ((15, 3, 3, 3), (64, 15, 1, 1), (10, 64))
         (advice.ORT, {}, "none", "expect 1.00x", {"zeros": 0}),
         (advice.ORT, {"uncounted": True}, "none", "90.0% of the weights are zero", CHANNEL),
         (advice.ORT, {"pattern": "2:4", "zeros": 0.5}, "none", "in 2:4 or not", {"zeros": 0}),
+        (advice.zeros_in_onnxruntime, {}, "none", "expect 1.00x of the dense speed; --kernels native", {"zeros": 0}),
+        (advice.zeros_in_onnxruntime, {"zeros": 0.6}, "none", "expect 1.00x of the dense speed", {"zeros": 0}),
+        (advice.zeros_in_onnxruntime, {"kernels": "native"}, "depends", "3 of 3 layers", {"zeros": 0}),
+        (advice.zeros_in_onnxruntime, {"kernels": "native", "zeros": 0.6}, "none", "expect 1.00x", {"zeros": 0}),
         (advice.nothing_is_pruned, {"zeros": 0}, "none", "no weight is zero", {}),
         (advice.nothing_is_pruned, {"zeros": 0}, "none", "as fast as it was", CHANNEL),
         (advice.fewer_multiplications, CHANNEL, "gain", "are left (29.5%), in any runtime; expect up to 3.4x", {}),

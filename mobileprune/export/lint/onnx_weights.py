@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from mobileprune.export.lint.onnx_parts import STANDARD, Found, Shape, label, messages, parts
+from mobileprune.sparse_operators import ALL, weight_inputs
 
-CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}  # operator -> its weight's input
+_NATIVE = {name: weight_inputs(name) for name, (base, _, _) in ALL.items() if base != "SparseGemm"}
+CONVOLUTIONS = {"Conv": (1,), "ConvTranspose": (1,), "ConvInteger": (1,), "QLinearConv": (3,), **_NATIVE}
+"""Operator -> its weights' inputs."""
 PASSES_ON = ("Cast", "DequantizeLinear", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-WEIGHTED = (*CONVOLUTIONS, "BatchNormalization", "Gemm", "MatMul")
+WEIGHTED = (*CONVOLUTIONS, *ALL, "BatchNormalization", "Gemm", "MatMul")
 
 
 def unused(model: onnx.ModelProto, _: Shape | None) -> Found:
@@ -47,9 +50,10 @@ def images(model: onnx.ModelProto, input_shape: Shape | None) -> Found:
     for part in parts(model):
         sources, tensors = _sources(part), _tensors(part)
         kernels = {
-            _origin(node.input[CONVOLUTIONS[node.op_type]], sources)
+            _origin(node.input[at], sources)
             for node in part.node
-            if len(node.input) > CONVOLUTIONS.get(node.op_type, len(node.input))
+            for at in CONVOLUTIONS.get(node.op_type, ())
+            if at < len(node.input)
         }
         sparse = {} if part.DESCRIPTOR.name == "FunctionProto" else {s.values.name: s for s in part.sparse_initializer}
         for name, tensor in (tensors | sparse).items():

@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from torch import nn
 
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export.onnx.forms import FORMS, store
+from mobileprune.export.onnx.native import choose
 from mobileprune.export.onnx.precision import PRECISIONS
-from mobileprune.export.target import ExportOptions, Storage
+from mobileprune.export.target import STOCK, ExportOptions, Storage
 
 MIN_OPSET, MAX_OPSET = 18, 22  # torch's exporter writes 18 and stays there silently when asked for less
 
@@ -28,13 +30,17 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 
 def finish(proto: onnx.ModelProto, path: Path, options: ExportOptions) -> Storage:
-    """Write ``proto`` (float32, dense) in the precision and form that are asked for."""
+    """Write ``proto`` (float32, dense) for the kernels, and in the precision and form, that are asked for."""
+    kernels = None
+    if options.kernels != STOCK:
+        proto, chosen = choose(proto, options.kernels)
+        kernels = chosen.to_dict()
     proto = strip(PRECISIONS[options.precision](proto, options))
     onnx.checker.check_model(proto, full_check=True)
     content, storage = store(proto, options.sparse_format)
     onnx.checker.check_model(content, full_check=storage.form != "coo")  # its shape inference knows no sparse tensors
     path.write_bytes(content)
-    return storage
+    return replace(storage, kernels=kernels)
 
 
 def convert(model: nn.Module, input_shape: tuple[int, int, int], opset: int) -> onnx.ModelProto:

@@ -1,0 +1,122 @@
+/* A layer's run: copies of the input where it is padded or strided, then tiles of pixels, each for a chunk of output
+   channels. Images go through in groups whose copies and sums take a few MiB at most. */
+#include "internal.h"
+
+#define GROUP_BYTES ((int64_t)4 << 20)
+#define COPY_CHANNELS 16 /* of a task */
+
+typedef struct {
+  const mp_packed *packed;
+  const float *x, *residual;
+  float *y, *copies, *partials;
+  int64_t images, tiles;
+} call;
+
+static int64_t image_floats(const mp_packed *p) { return p->layer.in_channels * p->layer.in_size[0] * p->layer.in_size[1]; }
+static int64_t plane_floats(const mp_packed *p) { return p->at.out[0] * p->at.out[1]; }
+
+static int64_t copy_floats(const mp_packed *p) {
+  return p->at.copied ? p->layer.in_channels * channel_floats(&p->at) : 0;
+}
+
+static int64_t partial_stride(const mp_packed *p) {
+  const int64_t floats = p->at.out[0] * p->at.pitch + p->set->lanes; /* a tile of less than a vector still stores one */
+  return floats % 1024 ? floats : floats + MAX_LANES;
+}
+
+static int64_t partial_floats(const mp_packed *p) {
+  return p->blocks > 1 ? p->layer.out_channels * partial_stride(p) : 0;
+}
+
+static int64_t group_images(const mp_packed *p, int64_t images) {
+  return most(least(images, GROUP_BYTES / (4 * (copy_floats(p) + partial_floats(p)) + 1)), 1);
+}
+
+size_t mp_scratch_bytes(const mp_packed *p, int64_t images) {
+  return (size_t)(group_images(p, images) * (copy_floats(p) + partial_floats(p)) + SLACK) * sizeof(float);
+}
+
+static void copy_channels(void *argument, size_t index) {
+  const call *c = argument;
+  const mp_packed *p = c->packed;
+  const int64_t from = (int64_t)index * COPY_CHANNELS, to = least(from + COPY_CHANNELS, p->layer.in_channels * c->images);
+  const float *x = c->x + from * p->layer.in_size[0] * p->layer.in_size[1];
+  p->set->copy(&p->layer, &p->at, x, c->copies + from * channel_floats(&p->at), to - from);
+}
+
+/* Tile `number` of an image: its rows of the output, which lie in pieces, or its part of one row. */
+static void place(tile *t, const mp_packed *p, int64_t number, int64_t *first, int64_t *count) {
+  const int64_t *out = p->at.out, per_row = p->tiles_per_row, lanes = p->set->lanes;
+  const int64_t across = number % per_row, vectors = divided_up(out[1], lanes);
+  const int64_t row = number / per_row * p->rows_per_tile, rows = least(p->rows_per_tile, out[0] - row);
+  const int64_t from = across * vectors / per_row * lanes;
+  const int64_t to = per_row == 1 ? out[1] : least((across + 1) * vectors / per_row * lanes, out[1]);
+  *first = row * p->at.pitch + from;
+  *count = (rows - 1) * p->at.pitch + to - from;
+  t->direct = rows == 1 && *count >= lanes;
+  t->num_pieces = (int)rows;
+  for (int64_t r = 0; r < rows; r++)
+    t->pieces[r] = (piece){(int32_t)(r * p->at.pitch), (int32_t)((row + r) * out[1] + from), (int32_t)(to - from)};
+}
+
+/* Tile `number` of an image for a chunk; `in`: the image's planes. */
+static void run_tile(const call *c, int64_t image, int64_t chunk, int64_t number, const float *in) {
+  const mp_packed *p = c->packed;
+  const int64_t lanes = p->set->lanes;
+  int64_t first, count;
+  tile t;
+  place(&t, p, number, &first, &count);
+  t.in = in + first;
+  t.bias = p->bias;
+  t.kept = NULL;
+  t.partial = c->partials + image * partial_floats(p) + first;
+  t.partial_stride = partial_stride(p);
+  t.y_stride = plane_floats(p);
+  t.last = most(count - lanes, 0);
+  t.activation = p->layer.activation;
+  const int64_t start = image * p->layer.out_channels * plane_floats(p) + (t.direct ? t.pieces[0].to : 0);
+  t.y = c->y + start;
+  t.residual = c->residual ? c->residual + start : NULL;
+  const tile_kernel kernel = p->set->kernels[p->quads][divided_up(count, lanes)];
+  for (int64_t block = 0; block < p->blocks; block++) {
+    const int64_t part = chunk * p->blocks + block;
+    t.first = block == 0;
+    t.final = block == p->blocks - 1;
+    kernel(&t, p->segments + p->segment_starts[part], p->segments + p->segment_starts[part + 1],
+           (const char *)p->list + p->list_starts[part]);
+  }
+}
+
+static void run_task(void *argument, size_t index) {
+  const call *c = argument;
+  const mp_packed *p = c->packed;
+  const int64_t chunk = (int64_t)index % p->chunks, number = (int64_t)index / p->chunks % c->tiles;
+  const int64_t image = (int64_t)index / p->chunks / c->tiles;
+  const float *in = p->at.copied ? c->copies + image * copy_floats(p) : c->x + image * image_floats(p);
+  run_tile(c, image, chunk, number, in);
+}
+
+static void each(const mp_threads *threads, mp_task task, call *c, int64_t count) {
+  if (threads && count > 1)
+    threads->run(threads->pool, task, c, (size_t)count);
+  else
+    for (int64_t i = 0; i < count; i++) task(c, (size_t)i);
+}
+
+void mp_run(const mp_packed *p, const float *x, const float *residual, float *y, int64_t images, void *scratch,
+            const mp_threads *threads) {
+  const int64_t group = group_images(p, images);
+  call c = {.packed = p, .copies = scratch};
+  c.partials = c.copies + group * copy_floats(p);
+  c.tiles = divided_up(p->at.out[0], p->rows_per_tile) * p->tiles_per_row;
+  for (int64_t done = 0; done < images; done += c.images) {
+    c.images = least(group, images - done);
+    c.x = x + done * image_floats(p);
+    c.y = y + done * p->layer.out_channels * plane_floats(p);
+    c.residual = residual ? residual + done * p->layer.out_channels * plane_floats(p) : NULL;
+    if (p->at.copied) each(threads, copy_channels, &c, divided_up(p->layer.in_channels * c.images, COPY_CHANNELS));
+    each(threads, run_task, &c, c.images * c.tiles * p->chunks);
+  }
+}
+
+int64_t mp_multiply_adds(const mp_packed *p) { return p->stored * plane_floats(p); }

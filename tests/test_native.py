@@ -1,0 +1,69 @@
+"""The native library is taken where it is, fits and is wanted; everywhere else there is a reason and a way out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mobileprune import native
+from mobileprune.native import FILES, SWITCH, VERSION, library, reason
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the library would be."""
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(native, "_PATH", tmp_path / "library")
+    return tmp_path / "library"
+
+
+def shared(path: Path, text: str) -> None:
+    """A library of the C program ``text``."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("no C compiler on PATH")
+    subprocess.run([compiler, "-shared", "-fPIC", "-xc", "-", "-o", path], input=text, text=True, check=True)
+
+
+def test_none_was_built(place: Path) -> None:
+    assert library() is None
+    assert "were not built" in reason()
+    assert f"{SWITCH}=require" in reason()
+
+
+def test_of_this_version(place: Path) -> None:
+    shared(place, f"int mp_version(void) {{ return {VERSION}; }}")
+    assert library() == place
+    assert reason() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(f"int mp_version(void) {{ return {VERSION + 1}; }}", VERSION + 1), ("int other;", 0)]
+)
+def test_of_another_version(place: Path, text: str, found: int) -> None:
+    shared(place, text)
+    assert library() is None
+    assert f"version {found}, this package needs {VERSION}" in reason()
+
+
+def test_for_another_machine(place: Path) -> None:
+    place.write_bytes(b"\x7fELF of another processor")
+    assert library() is None
+    assert "another kind of machine" in reason()
+    assert str(place) not in reason()  # reasons end up in reports
+
+
+def test_switched_off(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    shared(place, f"int mp_version(void) {{ return {VERSION}; }}")
+    monkeypatch.setenv(SWITCH, "off")
+    assert library() is None
+    assert reason() == f"{SWITCH} is off"
+
+
+def test_the_files_of_all_systems_are_those_that_cmake_makes() -> None:
+    text = (Path(__file__).parents[1] / "export" / "CMakeLists.txt").read_text()
+    assert "add_library(mobileprune_ops SHARED" in text
+    assert {name.removeprefix("lib").split(".")[0] for name in FILES.values()} == {"mobileprune_ops"}
