@@ -50,10 +50,21 @@ def tiny() -> tuple[str, ...]:
     return tuple(text for name, value in TINY.items() for text in (f"--{name.replace('_', '-')}", str(value)))
 
 
+@pytest.fixture(scope="module")
+def quick_bench() -> Iterator[None]:
+    """In a whole module what takes a run its time is small, and all of it there; see ``_quick_bench``."""
+    with pytest.MonkeyPatch.context() as patch:
+        _quick_bench(patch)
+        yield
+
+
 @pytest.fixture
-def quick_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few timed runs where the options leave it open, and no processes that measure memory."""
-    _quick_bench(monkeypatch)
+def exporter_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's exporter runs once for each network, over all tests that ask for this."""
+    from support.exporter import once
+
+    target: Any = importlib.import_module("mobileprune.export.onnx")
+    monkeypatch.setattr(target, "convert", once(target.convert))
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +97,11 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 
 
 def _quick_bench(patch: pytest.MonkeyPatch) -> None:
+    """Few timed runs where the options leave it open, no processes for memory, little for the slowest attack."""
     bench: Any = importlib.import_module("mobileprune.bench")  # mobileprune.bench is the verb
     api: Any = importlib.import_module("mobileprune.api")
+    regression: Any = importlib.import_module("mobileprune.attacks.quantile_regression")
+    patch.setattr(regression, "ROWS", regression.LEAST)
     patch.setattr(bench, "peak_load_memory", lambda command: bench.Memory(None, None, "not measured in this test"))
     patch.setattr(bench, "LOADS", 1)
     patch.setattr(bench, "interleave", partial(bench.interleave, block_secs=1e-3))

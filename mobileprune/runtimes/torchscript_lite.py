@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickletools
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError
 from mobileprune.files import sha256
+from mobileprune.runtimes import lite_checks
 from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
 from mobileprune.runtimes.trial import first_run, memory_limit
 
@@ -35,7 +35,9 @@ def _checked(path: Path, content: bytes, options: RuntimeOptions) -> Session:
     import torch
 
     torch.set_num_threads(options.num_threads)
-    _check_pickles(path)
+    lite_checks.check_sizes(path)
+    _check_operators(path)
+    lite_checks.check_uses(path)
     return _load(path)
 
 
@@ -54,35 +56,29 @@ def _check_archive(path: Path) -> None:
         raise ArtifactError(f"{path}: corrupt TorchScript-lite file (record {broken}); export again")
 
 
-def _check_pickles(path: Path) -> None:
-    """Sizes before use: the interpreter makes room for a text, or for its memo, as large as a pickle says."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if not name.endswith(".pkl"):
-                continue
-            record = archive.read(name)
-            try:
-                for opcode, argument, _ in pickletools.genops(record):  # lists what is there and runs nothing
-                    if opcode.name.endswith("PUT") and argument is not None and argument > len(record):
-                        raise ValueError(f"place {argument} of a memo")
-            except Exception as error:  # what it raises for bytes that are no pickle has no common base
-                raise ArtifactError(f"{path}: corrupt record {name} ({one_line(error)}); export again") from error
+def _check_operators(path: Path) -> None:
+    from torch.jit.mobile import _get_model_ops_and_info
+
+    try:
+        operators = sorted(_get_model_ops_and_info(str(path)))
+    except Exception as error:
+        raise ArtifactError(f"{path}: the lite interpreter refuses this model ({one_line(error)})") from error
+    bad = [op for op in operators if not op.startswith(NAMESPACES) or op.split(".")[0] in REFUSED]
+    if bad:
+        raise ArtifactError(f"{path}: uses operators that an image classifier does not need: {', '.join(bad)}")
 
 
 def _load(path: Path) -> Session:
     import torch
-    from torch.jit.mobile import _get_model_ops_and_info, _load_for_lite_interpreter
+    from torch.jit.mobile import _load_for_lite_interpreter
 
+    _check_operators(path)  # before anything of the file is run
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            operators = sorted(_get_model_ops_and_info(str(path)))  # read before anything of the file is run
-            bad = [op for op in operators if not op.startswith(NAMESPACES) or op.split(".")[0] in REFUSED]
-            module = None if bad else _load_for_lite_interpreter(str(path))
+            module = _load_for_lite_interpreter(str(path))
     except Exception as error:
         raise ArtifactError(f"{path}: the lite interpreter refuses this model ({one_line(error)})") from error
-    if module is None:
-        raise ArtifactError(f"{path}: uses operators that an image classifier does not need: {', '.join(bad)}")
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

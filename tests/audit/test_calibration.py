@@ -136,7 +136,7 @@ def test_the_epsilon_of_randomised_response_is_nearly_found() -> None:
     assert at_most(int((np.array(bounds) > epsilon).sum()), 0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_leak_the_verdict_fails_as_rarely_as_stated() -> None:
     rng, fails = np.random.default_rng(7), 0
     for _ in range(AUDITS):
@@ -146,7 +146,7 @@ def test_without_a_leak_the_verdict_fails_as_rarely_as_stated() -> None:
     assert at_most(fails, 0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_at_the_margin_deployment_neither_passes_nor_fails_more_often_than_stated() -> None:
     rng, margin, outcomes = np.random.default_rng(8), 0.1, []
     shift = math.sqrt(2) * norm.ppf(0.5 + margin)

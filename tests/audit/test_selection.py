@@ -55,7 +55,7 @@ def test_the_best_of_many_is_too_high_and_the_cross_fitted_one_is_not() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shifts", [[0.0] * 5, [0.0, 0.3, 0.5], [0.4, 0.4]])
+@pytest.mark.parametrize("shifts", [[0.0] * 5, pytest.param([0.0, 0.3, 0.5], marks=pytest.mark.long), [0.4, 0.4]])
 def test_the_interval_covers_what_the_chosen_attacks_truly_reach(shifts: list[float]) -> None:
     rng, covered, repeats = np.random.default_rng(2), 0, 400
     for _ in range(repeats):

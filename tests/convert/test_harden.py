@@ -24,6 +24,7 @@ from mobileprune.export import ExportOptions, target
 from mobileprune.export.lint import lint
 from mobileprune.export.onnx import MAX_OPSET
 
+pytestmark = pytest.mark.usefixtures("exporter_once")
 SPECS = (
     "temperature:0.01",
     "temperature:3",

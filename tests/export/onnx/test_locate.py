@@ -17,6 +17,7 @@ from mobileprune.export import ExportOptions, target
 from mobileprune.export.onnx import write
 from mobileprune.export.onnx.locate import locate
 
+pytestmark = pytest.mark.usefixtures("exporter_once")
 WHERE = {"stem.0.weight": "conv2d", "block.0.weight": "conv2d_1", "head.weight": "logits"}
 
 
