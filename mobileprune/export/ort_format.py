@@ -16,6 +16,7 @@ from torch import nn
 from mobileprune.export import onnx as onnx_target
 from mobileprune.export.choice import choose, noise
 from mobileprune.export.onnx.forms import FORMS as ONNX_FORMS
+from mobileprune.export.onnx.functions import DOMAIN
 from mobileprune.export.onnx.session import session, settings
 from mobileprune.export.ort_order import in_order
 from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
@@ -46,6 +47,9 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
 
 def convert(proto: onnx.ModelProto, path: Path, disabled_optimizers: list[str]) -> bytes:
     """What ONNX Runtime saves of ``proto`` at ``path``, in an order that does not change from run to run."""
+    if DOMAIN not in {opset.domain for opset in proto.opset_import}:
+        # A process that has had native operators lists their domain in every file that it saves; so must all.
+        proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     options = settings()
     options.graph_optimization_level = type(options.graph_optimization_level).ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(path)
