@@ -50,7 +50,14 @@ def manifest() -> Manifest:
             "left_dense": {"conv": "3 input channels"},
         },
         precision="fp32",
-        storage={"form": "dense", "why": "asked for", "sizes": {"dense": 5}, "bound_bytes": 4, "weight_bytes": None},
+        storage={
+            "form": "dense",
+            "why": "asked for",
+            "sizes": {"dense": 5},
+            "bound_bytes": 4,
+            "weight_bytes": None,
+            "kernels": {"by": "native", "why": "by rule", "ratio": None, "layers": []},
+        },
         parity={
             "inputs": 1,
             "unstable": 0,
