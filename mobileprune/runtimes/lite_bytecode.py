@@ -123,7 +123,7 @@ def _after(code: Code, instruction: tuple[str, int, int], state: State) -> Itera
     """(how many instructions ahead, state there) for each way on."""
     name, x, n = instruction
     pops = _pops(code, name, x, n)
-    if pops > len(state.stack):
+    if not 0 <= pops <= len(state.stack):
         raise CorruptError(f"{name} takes {pops} values, the stack has {len(state.stack)}")
     rest, taken = state.stack[: len(state.stack) - pops], state.stack[len(state.stack) - pops :]
     registers = state.registers

@@ -114,6 +114,8 @@ def test_a_program_that_uses_what_is_there_passes(lines: tuple[str, ...]) -> Non
         (("LOADC 0", "JMP -1"), "values on the stack"),
         (("LOOP 1 2", "RET"), "LOOP takes 3 values, the stack has 2"),
         (("LOOP 1 1", "RET"), "values of a loop 1"),
+        (("TUPLE_CONSTRUCT -1", "RET"), "TUPLE_CONSTRUCT takes -1 values"),
+        (("LIST_UNPACK -1", "RET"), "items of a list -1"),
         (("LIST_CONSTRUCT 1 1", "RET"), "type 1 of 1"),
         (("ISINSTANCE 0 2", "RET"), "type 2 of 2"),
         (
