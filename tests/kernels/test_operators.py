@@ -239,8 +239,8 @@ HOSTILE: dict[str, tuple[Change, dict[str, Any]]] = {
     "double everything": (doubles("X", "R"), {}),
     "output of 2 GB": (attribute("pads", [8000, 8000, 0, 0]), {"R": [1, 8, 8006, 8006]}),
     "padded image of 1.3 GB": (
-        lambda made: [attribute("pads", [9000, 9000, 0, 0])(made), attribute("dilations", [4500, 4500])(made)],
-        {"R": [1, 8, 6, 6]},
+        lambda made: [attribute("pads", [9000, 9000, 0, 0])(made), attribute("dilations", [4000, 4000])(made)],
+        {"R": [1, 8, 1006, 1006]},  # more than one tile: no instruction set needs less than the whole of it
     ),
 }
 HARMLESS: dict[str, tuple[Change, dict[str, Any]]] = {
