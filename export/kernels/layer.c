@@ -83,7 +83,8 @@ geometry mp_geometry(const mp_layer *l, int lanes, layout kind) {
   at.phases[1] = kind == SHIFTED ? l->kernel[1] : distinct_phases(l, 1);
   int64_t row = at.out[1] + across; /* what the kernel reads for a row of the output */
   if (kind == SHIFTED) {
-    row = at.pitch = at.out[1];
+    row = at.out[1];
+    at.pitch = row < lanes ? row : divided_up(row, lanes) * lanes;
   } else if (l->stride[1] == 1) { /* the zeros behind a row are those before the next */
     at.pitch = most(l->in_size[1] + most(l->pad[1], l->pad[3]), at.out[1]);
   } else {

@@ -98,14 +98,30 @@ static int64_t first_channel(const plan *p, int64_t row) {
   return row / (p->layer.out_channels / p->layer.groups) * (p->layer.in_channels / p->layer.groups);
 }
 
-/* The layout that takes the fewest vectors, of equals the aligned one. Shifted copies only where a whole image is one tile:
-   those of larger ones would leave the L1 cache; nothing is copied for the sake of alignment alone. */
+/* Cycles, in hundredths, of a vector that a nonzero or a quad multiplies, more for one that lies in two cache lines, and of
+   one that is copied. */
+enum { ROW_COST = 92, QUAD_COST = 220, CROSSING_COST = 34, COPY_COST = 800 };
+
+/* What a layout costs for one image, about. A vector that may start anywhere lies in two cache lines the more often, the
+   longer it is. */
+static int64_t cost(const plan *p, const geometry *at, const tiling *tiles) {
+  const mp_layer *l = &p->layer;
+  const int64_t lanes = p->set->lanes, columns = l->kernel[1];
+  const int64_t aligned = at->pitch % lanes ? 0 : at->kind == ALIGNED ? 1 : at->kind == SHIFTED ? columns : 0;
+  const int64_t crossing = CROSSING_COST * lanes * (columns - aligned) / (MAX_LANES * columns);
+  const int64_t each = (p->rows == QUAD ? QUAD_COST : ROW_COST) + crossing;
+  return tiles->vectors * p->filled * each + (at->copied ? COPY_COST * l->in_channels * channel_floats(at) / lanes : 0);
+}
+
+/* The cheapest layout; nothing is copied for the sake of alignment alone. */
 static void plan_layout(plan *p, int64_t max_vectors) {
+  int64_t best = INT64_MAX;
   for (layout kind = TIGHT; kind < NUM_LAYOUTS; kind++) {
     const geometry at = mp_geometry(&p->layer, p->set->lanes, kind);
     const tiling tiles = tiled(&at, p->set->lanes, max_vectors);
-    const int better = kind == TIGHT || tiles.vectors < p->tiles.vectors || (kind == ALIGNED && tiles.vectors == p->tiles.vectors);
-    if (!better || (kind == SHIFTED && tiles.vectors > max_vectors)) continue;
+    const int64_t needed = cost(p, &at, &tiles);
+    if (needed > best) continue;
+    best = needed;
     p->at = at;
     p->tiles = tiles;
     if (!at.copied) break;

@@ -238,9 +238,9 @@ HOSTILE: dict[str, tuple[Change, dict[str, Any]]] = {
     "double residual": (doubles("R"), {}),
     "double everything": (doubles("X", "R"), {}),
     "output of 2 GB": (attribute("pads", [8000, 8000, 0, 0]), {"R": [1, 8, 8006, 8006]}),
-    "padded image of 1.3 GB": (
-        lambda made: [attribute("pads", [9000, 9000, 0, 0])(made), attribute("dilations", [4000, 4000])(made)],
-        {"R": [1, 8, 1006, 1006]},  # more than one tile: no instruction set needs less than the whole of it
+    "padded image of 1.2 GB": (
+        lambda made: [attribute("pads", [60000, 1200, 0, 0])(made), attribute("dilations", [29000, 1])(made)],
+        {"R": [1, 8, 2006, 1204]},
     ),
 }
 HARMLESS: dict[str, tuple[Change, dict[str, Any]]] = {
