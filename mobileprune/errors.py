@@ -7,7 +7,9 @@
     ├── CheckpointError         1  weights cannot be read or do not fit the model
     ├── ArtifactError           1  an artifact is corrupt, altered or not an artifact
     ├── ParityError             1  the exported file does not compute what the model computes
-    └── TargetUnavailableError  5  the target's runtime is not installed or cannot run here
+    ├── TargetUnavailableError  5  the target's runtime is not installed or cannot run here
+    └── DeviceError             5  a device is missing, or failed at what it was asked to do
+        └── DeviceLostError     5  its connection broke: the same again may help
 
 A finished audit that fails (exit 3) or is inconclusive (exit 4) is a result, not an exception:
 see :data:`mobileprune.audit.verdict.EXIT_CODES`.
@@ -57,6 +59,14 @@ class ParityError(MobilepruneError):
 
 class TargetUnavailableError(MobilepruneError):
     exit_code = 5
+
+
+class DeviceError(MobilepruneError):
+    exit_code = 5
+
+
+class DeviceLostError(DeviceError):
+    pass
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

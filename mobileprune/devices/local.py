@@ -1,0 +1,105 @@
+"""This machine as a device: its own temporary folder, its own processes."""
+
+from __future__ import annotations
+
+import os
+import platform as system
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from mobileprune.devices.base import Done, cause, remote_name
+from mobileprune.errors import DeviceError
+
+MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64", "armv7l": "armv7"}
+
+
+def local_platform() -> str:
+    """The preset of export/CMakePresets.json that builds for this machine."""
+    machine = MACHINES.get(system.machine().lower(), system.machine().lower())
+    if sys.platform == "darwin":
+        return "macos-arm64" if machine == "aarch64" else f"macos-{machine}"
+    return f"{sys.platform}-{machine}"
+
+
+def installed_runtime() -> Path | None:
+    """The libonnxruntime of the installed wheel, which its own Python module uses."""
+    found = find_spec("onnxruntime")
+    folders = found.submodule_search_locations if found else None
+    for folder in folders or ():
+        names = sorted(Path(folder, "capi").glob("libonnxruntime.*"))
+        if names:
+            return names[0]
+    return None
+
+
+class LocalTransport:
+    emulated = False
+
+    def __init__(self, name: str) -> None:
+        if name != "local":
+            raise DeviceError(f"device {name!r}: this machine is just 'local'")
+        self.name, self.platform, self.runtime = name, local_platform(), installed_runtime()
+        self._folder = _new_folder()
+
+    def push(self, source: Path, remote: str) -> None:
+        target = self._folder / remote_name(remote)
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, temporary)
+            os.replace(temporary, target)
+        except OSError as error:
+            raise DeviceError(f"{self.name}: cannot write {remote} there: {cause(error)}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
+        try:
+            done = subprocess.run(
+                command, cwd=self._folder, capture_output=True, timeout=timeout_secs, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            raise DeviceError(f"{self.name}: {command[0]} did not finish within {timeout_secs:g} s") from None
+        except OSError as error:
+            raise DeviceError(f"{self.name}: cannot run {command[0]}: {cause(error)}") from error
+        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def pull(self, remote: str, target: Path) -> None:
+        try:
+            shutil.copyfile(self._folder / remote_name(remote), target)
+        except OSError as error:
+            raise DeviceError(f"{self.name}: cannot read {remote} from there: {cause(error)}") from error
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class NullTransport(LocalTransport):
+    """The twin without a device, for tests: ``respond(command, folder)`` is what runs there, in this process."""
+
+    def __init__(
+        self,
+        respond: Callable[[Sequence[str], Path], Done],
+        *,
+        name: str = "null",
+        platform: str | None = None,
+        emulated: bool = False,
+    ) -> None:
+        self.name, self.platform, self.runtime = name, platform or local_platform(), installed_runtime()
+        self.emulated = emulated
+        self._respond, self._folder = respond, _new_folder()
+
+    def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
+        return self._respond(command, self._folder)
+
+
+def _new_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="mobileprune-device-"))
+    except OSError as error:
+        raise DeviceError(f"local: cannot make a working folder: {cause(error)}; set TMPDIR") from error
