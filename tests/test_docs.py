@@ -70,6 +70,7 @@ def test_flags_named_in_the_documents_exist() -> None:
     known = {s for sub in chosen.choices.values() for a in sub._actions for s in a.option_strings} | {"--version"}
     known |= {"--seeds", "--repeats", "--jobs"}  # of benchmarks
     known |= {"--preset", "--build"}  # of CMake
+    known |= {"--shell"}  # of register-python-argcomplete
     for path in DOCUMENTS:
         for named in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")):
             assert named in known, f"{path.name}: {named}"
