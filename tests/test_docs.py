@@ -26,13 +26,21 @@ def commands(text: str) -> list[str]:
     return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("mobileprune ")]
 
 
+def anchors(path: Path) -> set[str]:
+    """Of a document's headings, as GitHub and GitLab make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_parse_and_links_lead_somewhere(path: Path) -> None:
     text = path.read_text("utf-8")
     for command in commands(text):
         parser().parse_args(shlex.split(command, comments=True)[1:])
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (path.parent / link).exists(), f"{path.name} links to {link}"
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        there = path.parent / link if link else path
+        assert there.exists(), f"{path.name} links to {link}"
+        assert not anchor or anchor in anchors(there), f"{path.name} links to {link}#{anchor}"
 
 
 def test_readme_has_commands_to_check() -> None:
