@@ -105,8 +105,12 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
             assert publish_paper.short(value) in README
             assert publish_paper.page(value) == (publish.RESULTS / f"{name}.md").read_text("utf-8")
             assert publish_paper.drawing(value) == (publish.RESULTS / f"{name}.svg").read_text("utf-8")
+        import publish_kernels
+
+        for path, text in publish_kernels.pages().items():
+            assert text == path.read_text("utf-8")
     finally:
-        for name in ("attacks", "publish", "publish_paper", "record", "seeds"):
+        for name in ("attacks", "publish", "publish_kernels", "publish_paper", "record", "seeds"):
             sys.modules.pop(name, None)
 
 
