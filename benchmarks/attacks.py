@@ -26,6 +26,7 @@ from mobileprune.api import configure, context
 from mobileprune.attacks import ATTACKS, Evidence, Outputs, Population, References, score
 from mobileprune.audit.statistics import auc, tpr_at_fpr
 from mobileprune.data.splits import Splits
+from mobileprune.engines import Engine
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export
 from mobileprune.pipeline.inputs import splits_of
@@ -93,7 +94,7 @@ def measured(found: Sequence[Outputs]) -> dict[str, dict[str, Any]]:
 def network(options: Options, count: int, jobs: int, ctx: Context) -> dict[str, Any]:
     config = configure(method="mia", sparsity=0.9, **options)
     artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
-    shadows = references(artifact, count + 2, {"dataset": config.data.dataset}, ctx, jobs=jobs)
+    shadows = references(artifact, count + 2, {"dataset": config.data.dataset}, ctx, Engine(jobs=jobs))
     with tempfile.TemporaryDirectory() as empty:
         started = time.process_time()
         references(artifact, COSTED, {"dataset": config.data.dataset}, context(empty))

@@ -19,6 +19,7 @@ KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
 PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = ("stock", "native", "measured")
+ENGINES = ("local", "ray")
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
@@ -145,16 +146,24 @@ class Effort:
     references: int = option(0, "models trained, pruned and exported as this one was, to attack with", low=0, high=1024)
     queries: int = option(1, "changed copies of each image, of each kind, to ask about too; 1: none", low=1, high=1000)
     jobs: int = option(1, "reference models made at a time, each in a process of its own", low=1)
+    engine: str = option("local", "where they are made: processes of this machine, or a Ray cluster", choices=ENGINES)
+    address: str | None = option(None, "of a running Ray cluster: HOST:PORT, or auto")
     versions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = list(_wrong(self, [f for f in fields(self) if f.name != "versions"]))
         if not problems and self.references % 2:
             problems = [f"--references {self.references}: must be even; then each example is in exactly half of them"]
-        if not problems and self.jobs > 1 and not self.references:
-            problems = [f"--jobs {self.jobs} has no effect without --references; leave it out"]
+        if not problems and not self.references:
+            idle = [n for n in ("jobs", "engine", "address") if getattr(self, n) != type(self).__dict__[n]]
+            problems = [f"{flag(n)} {getattr(self, n)} has no effect without --references; leave it out" for n in idle]
         if problems:
             raise ConfigError(problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As results have it: what the attacker does, not where."""
+        values = {**asdict(self), "versions": len(self.versions)}
+        return {name: value for name, value in values.items() if name not in ("engine", "address")}
 
 
 SECTIONS: dict[str, type[Any]] = {

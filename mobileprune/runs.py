@@ -1,11 +1,13 @@
 """RunStore: every step's result under the hash of what went in. Resumable, atomic, never pickle.
 
     ROOT/<step>/<key>/        a finished result, with ``step.json`` (its record: what went in)
-    ROOT/partial/<key>/       checkpoints of a step that is running or was killed
+    ROOT/partial/<key>/       checkpoints of a step that is running or was killed, and the lock of who is at it
 
 ``key`` is the SHA-256 of the step's name, its inputs, the versions of the tools that compute it and the
 source of mobileprune's computing half: changed code never answers with a result of the old. A finished
-folder appears by one rename, so a kill leaves either the whole result or a partial one to continue.
+folder appears by one rename, so a kill leaves either the whole result or a partial one to continue. Of several
+processes that want the same result one computes it and the others wait; the system frees the lock of a process that
+dies, and the next one continues from its checkpoints.
 A result that is not there is held against its nearest kin, so that a run can say why it computes anew.
 """
 
@@ -16,11 +18,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_folder, digest, sha256, write_json
@@ -29,10 +34,12 @@ from mobileprune.schemas import parse
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = (
     *("__main__.py", "api.py", "outputs.py", "results.py"),
-    *("attacks", "audit", "bench", "cli", "evaluate", "inspection", "report"),
+    *("attacks", "audit", "bench", "cli", "engines", "evaluate", "inspection", "report", "sweep"),
 )
+"""What no step depends on: the modules that judge, show and schedule."""
 KEY_LENGTH = 32
 RECORD = "step.json"
+LOCK = "lock"
 KIN = 50
 """How many of the newest records a new one is held against."""
 
@@ -109,10 +116,12 @@ class StepResult:
 
 @dataclass
 class RunStore:
-    """``done`` lists the steps asked for so far; ``on_step`` hears of each as it finishes."""
+    """``done`` lists the steps asked for so far; ``on_step`` hears of each as it finishes, ``on_wait`` of the name of
+    one that another process is at."""
 
     root: Path = field(default_factory=default_root)
     on_step: Callable[[StepResult], None] | None = None
+    on_wait: Callable[[str], None] | None = None
     done: list[StepResult] = field(default_factory=list)
 
     def step(self, name: str, inputs: dict[str, Any], compute: Callable[[Path, Path], None]) -> StepResult:
@@ -127,13 +136,10 @@ class RunStore:
         reused, changed = path.is_dir(), tuple[str, ...]()
         if not reused:
             changed = differing(record, path.parent)
-            try:
-                partial.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise MobilepruneError(
-                    f"cannot write the run store {self.root}: {error.strerror}; choose another with --runs DIR"
-                ) from error
-            self._compute(path, record, compute, partial)
+            with self._alone(name, partial):
+                reused = path.is_dir()  # by the process that was waited for
+                if not reused:
+                    self._compute(path, record, compute, partial)
         shutil.rmtree(partial, ignore_errors=True)  # of a run killed just before this line, too
         return self.note(StepResult(name, path.name, path, reused, time.monotonic() - started, changed))
 
@@ -147,6 +153,29 @@ class RunStore:
         if self.on_step:
             self.on_step(result)
         return result
+
+    @contextmanager
+    def _alone(self, name: str, partial: Path) -> Iterator[None]:
+        """No other process is in here for the same ``partial``."""
+        lock, waited = FileLock(partial / LOCK), False
+        while not lock.is_locked:
+            try:
+                partial.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=-1 if waited else 0)
+            except FileNotFoundError:  # whoever was at it has finished and cleared the folder away
+                continue
+            except Timeout:
+                waited = True
+                if self.on_wait:
+                    self.on_wait(name)
+            except OSError as error:
+                raise MobilepruneError(
+                    f"cannot write the run store {self.root}: {error.strerror}; choose another with --runs DIR"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @staticmethod
     def _compute(path: Path, record: dict[str, Any], compute: Callable[[Path, Path], None], partial: Path) -> None:

@@ -23,6 +23,7 @@ from mobileprune.artifact import Artifact
 from mobileprune.attacks import queries
 from mobileprune.config import Config, ExportConfig, PruneConfig, TrainConfig
 from mobileprune.data.splits import redrawn
+from mobileprune.engines import Engine, Task, pool, run
 from mobileprune.errors import DataError, UsageError
 from mobileprune.export import target
 from mobileprune.export.target import STOCK
@@ -31,7 +32,6 @@ from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import as_baseline, export, source_logits
 from mobileprune.pipeline.inputs import data_from_lineage, lineage_of, pixels, splits_of
-from mobileprune.pipeline.parallel import in_processes
 from mobileprune.pipeline.prune import prune, pruning_lineage
 from mobileprune.pipeline.train import find_model, train
 from mobileprune.pruning.budgets import SHARED
@@ -127,17 +127,17 @@ def references(
     count: int,
     overrides: Mapping[str, Any],
     context: Context,
-    jobs: int = 1,
+    engine: Engine = Engine(),
     copies: Mapping[str, int] | None = None,
 ) -> Shadows:
-    """``count`` models made as ``artifact`` was, ``jobs`` at a time, each in a process with ``context.num_threads``.
+    """``count`` models made as ``artifact`` was, by the workers of ``engine``, each with ``context.num_threads``.
 
     With an even ``count`` every example is inside exactly half of them. ``copies``: how many changed copies of the
     examples they are asked about too, by kind (of ``attacks.queries.VARIANTS``). Raises as :func:`pipeline_of` does,
     DataError where the data are not the target's or it was pruned more than once, and whatever a pipeline raises.
     """
-    if count < 1 or jobs < 1:
-        raise UsageError(f"--references {count}, --jobs {jobs}: must be at least 1")
+    if count < 1:
+        raise UsageError(f"--references {count}: must be at least 1")
     more = tuple((copies or {}).items())
     if wrong := [f"{number} {kind}" for kind, number in more if number < 1 or kind not in queries.VARIANTS]:
         kinds = ", ".join(queries.VARIANTS)
@@ -156,7 +156,7 @@ def references(
         _Reference(config, draw, retraining, more, splits.sha256(), context.store.root, context.num_threads)
         for draw in draws
     ]
-    folders = _made(wanted, jobs, context)
+    folders = _made(wanted, engine, context)
     asked = np.concatenate([splits.members, splits.held_out])
     inside = np.stack([np.isin(asked, redrawn(splits, config.seed, draw).members) for draw in draws])
     names = ("artifact", "source", *(["dense"] if retraining else []))
@@ -231,7 +231,7 @@ class _Reference:
         }
 
 
-def _made(wanted: list[_Reference], jobs: int, context: Context) -> list[Path]:
+def _made(wanted: list[_Reference], engine: Engine, context: Context) -> list[Path]:
     """The folders of all references in order; those that are there need no process."""
     found: dict[_Reference, Path] = {}
 
@@ -242,10 +242,12 @@ def _made(wanted: list[_Reference], jobs: int, context: Context) -> list[Path]:
 
     missing = [reference for reference in wanted if not context.store.place(STEP, reference.inputs()).is_dir()]
     for reference in wanted:
-        if jobs == 1 or reference not in missing:
+        if engine.here or reference not in missing:
             heard(reference, _make(reference, context.progress))
-    if jobs > 1 and missing:
-        in_processes(_make, missing, jobs, heard)
+    if not engine.here and missing:
+        tasks = [Task(f"reference model {reference.draw}", _make, reference) for reference in missing]
+        with pool(engine, context.num_threads) as workers:
+            run(tasks, workers, lambda task, step: heard(task.argument, step))
     return [found[reference] for reference in wanted]
 
 

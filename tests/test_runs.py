@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -170,17 +173,69 @@ def test_a_failed_step_leaves_no_result_and_keeps_its_partial_work(tmp_path: Pat
     assert list((tmp_path / "partial").iterdir()) == []
 
 
-def test_a_process_that_finished_first_wins(tmp_path: Path) -> None:
-    ours = RunStore(tmp_path)
+def test_a_process_that_finished_first_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks do nothing, as in some shared folders."""
+    ours, other = RunStore(tmp_path), RunStore(tmp_path)
 
     def compute(folder: Path, partial: Path) -> None:
         (folder / "result.txt").write_text("ours")
-        RunStore(tmp_path).step("train", {"a": 1}, Step())
+        with monkeypatch.context() as patch:
+            patch.setattr(other, "_alone", lambda name, partial: nullcontext())
+            other.step("train", {"a": 1}, Step())
 
     result = ours.step("train", {"a": 1}, compute)
     assert (result.path / "result.txt").read_text() == "run 1"
     assert [p.name for p in (tmp_path / "train").iterdir()] == [result.key]
     assert ours.step("train", {"a": 1}, compute).reused
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from mobileprune.runs import RunStore
+
+def compute(folder, partial):
+    started = partial / "checkpoint"
+    started.write_text(started.read_text() + "again" if started.exists() else "first")
+    print("at it", flush=True)
+    while sys.argv[2] == "slow" and not Path("go").exists():
+        time.sleep(0.01)
+    (folder / "result.txt").write_text(started.read_text())
+
+RunStore(Path(sys.argv[1]), on_wait=lambda name: print("wait for", name, flush=True)).step("train", {"a": 1}, compute)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True], ids=["waits for the result", "continues when the other is killed"])
+def test_two_processes_never_compute_the_same(tmp_path: Path, killed: bool) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+
+    def start(how: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "worker.py", "runs", how]
+        return subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+    first, second = start("slow"), None
+    try:
+        assert first.stdout
+        assert first.stdout.readline() == "at it\n"
+        second = start("fast")
+        assert second.stdout
+        assert second.stdout.readline() == "wait for train\n"
+        if killed:
+            first.kill()
+        else:
+            (tmp_path / "go").touch()
+        assert first.communicate(timeout=60)[0] == ("" if killed else "done\n")
+        assert second.communicate(timeout=60)[0] == ("at it\ndone\n" if killed else "done\n")
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
+    (result,) = (tmp_path / "runs" / "train").iterdir()
+    assert (result / "result.txt").read_text() == ("firstagain" if killed else "first")
+    assert list((tmp_path / "runs" / "partial").iterdir()) == []
 
 
 def test_a_store_that_cannot_be_written_says_the_way_out(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from mobileprune.artifact import Artifact
 from mobileprune.attacks import queries
 from mobileprune.config import Config
 from mobileprune.convert.harden import NONE
+from mobileprune.engines import Engine, Pool, Task
 from mobileprune.errors import DataError, UsageError
 from mobileprune.export.target import DENSE
 from mobileprune.files import sha256
@@ -150,22 +151,22 @@ def test_each_finished_reference_is_heard_of_and_found_again(made: Made, monkeyp
     assert made.steps[1].changed == ("inputs.config.data.redraw",)
     ctx = Context(RunStore(made.context.store.root))
     monkeypatch.setattr("mobileprune.shadows.train", None)  # nothing is made anew
-    monkeypatch.setattr("mobileprune.shadows.in_processes", None)  # not even a process
-    assert same(references(made.artifact, COUNT, {}, ctx, jobs=2), made.shadows)
+    monkeypatch.setattr("mobileprune.shadows.pool", None)  # not even a process
+    assert same(references(made.artifact, COUNT, {}, ctx, Engine(jobs=2)), made.shadows)
     assert [step.reused for step in ctx.store.done] == [True] * COUNT
 
 
 def test_references_are_in_order_however_they_finish(made: Made, tmp_path: Path, monkeypatch: Any) -> None:
-    def backwards(work: Any, tasks: list[Any], jobs: int, heard: Any) -> None:
-        assert (len(tasks), jobs) == (2, 3)
+    def backwards(tasks: list[Task], workers: Pool, heard: Any) -> None:
+        assert (len(tasks), workers.slots) == (2, 3)
         for task in reversed(tasks):
-            heard(task, work(task))
+            heard(task, task.work(task.argument))
 
-    monkeypatch.setattr("mobileprune.shadows.in_processes", backwards)
+    monkeypatch.setattr("mobileprune.shadows.run", backwards)
     said: list[tuple[str, int, int]] = []
     ctx = Context(RunStore(tmp_path), lambda *heard: said.append(heard))
     references(made.artifact, 1, {}, Context(RunStore(tmp_path)))
-    found = references(made.artifact, 3, {}, ctx, jobs=3)
+    found = references(made.artifact, 3, {}, ctx, Engine(jobs=3))
     for a, b in zip(found.answers["artifact"].examples, made.shadows.answers["artifact"].examples[:3], strict=True):
         assert np.array_equal(a, b)
     assert said == [("references", 1, 3), ("references", 2, 3), ("references", 3, 3)]
@@ -203,8 +204,8 @@ def test_processes_that_are_killed_are_continued_to_the_answers_of_one(made: Mad
     """Two at a time until a kill, then one."""
     code = (
         "import sys, mobileprune\nfrom pathlib import Path\nfrom mobileprune.artifact import Artifact\n"
-        "from mobileprune.shadows import references\n"
-        f"references(Artifact.load(Path(sys.argv[1])), {COUNT}, {{}}, mobileprune.context(sys.argv[2]), jobs=2)"
+        "from mobileprune.engines import Engine\nfrom mobileprune.shadows import references\n"
+        f"references(Artifact.load(Path(sys.argv[1])), {COUNT}, {{}}, mobileprune.context(sys.argv[2]), Engine(jobs=2))"
     )
     line = [sys.executable, "-c", code, made.artifact.path, tmp_path]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -308,9 +309,8 @@ def test_a_file_alone_decides_neither_which_code_runs_nor_which_file_is_read(mad
 def test_other_data_and_numbers_are_refused(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not what .* was trained on \(digits\).*--dataset"):
         references(changed(made.artifact, data={"split_sha256": "0" * 64}), 2, {}, made.context)
-    for count, jobs in ((0, 1), (1, 0)):
-        with pytest.raises(UsageError, match="must be at least 1"):
-            references(made.artifact, count, {}, made.context, jobs)
+    with pytest.raises(UsageError, match="--references 0: must be at least 1"):
+        references(made.artifact, 0, {}, made.context)
     for copies in ({"nearby": 0}, {"distant": 1}):
         with pytest.raises(UsageError, match="at least 1 of each kind, kinds are augmented, noisy, nearby"):
             references(made.artifact, 2, {}, made.context, copies=copies)
@@ -319,4 +319,4 @@ def test_other_data_and_numbers_are_refused(made: Made, tmp_path: Path) -> None:
 def test_an_error_in_a_process_is_the_error(made: Made, tmp_path: Path) -> None:
     broken = changed(made.artifact, train={"model": "no_such_module:net"})
     with pytest.raises(UsageError, match="no_such_module"):
-        references(broken, 2, {"model": "no_such_module:net"}, Context(RunStore(tmp_path)), jobs=2)
+        references(broken, 2, {"model": "no_such_module:net"}, Context(RunStore(tmp_path)), Engine(jobs=2))

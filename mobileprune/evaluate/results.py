@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mobileprune.artifact import Artifact
@@ -66,7 +66,7 @@ class AttackResult:
             "artifact_sha256": self.artifact.manifest.sha256,
             "target": self.artifact.manifest.target,
             "data": self.data,
-            "effort": {**asdict(self.effort), "versions": len(self.effort.versions)},
+            "effort": self.effort.to_dict(),
             "subjects": {name: subject.to_dict() for name, subject in self.subjects.items()},
             "epsilon": {group: found.to_dict() for group, found in self.epsilon.items()},
             "exposure": self.exposure.to_dict(),

@@ -13,6 +13,7 @@ from mobileprune.attacks import ATTACKS, References
 from mobileprune.attacks.queries import VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
+from mobileprune.engines import Engine
 from mobileprune.errors import DataError
 from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source
 from mobileprune.evaluate.relatives import Relatives
@@ -59,7 +60,8 @@ def _references(
     if not effort.references:
         return {}
     copies = dict.fromkeys(LEARNED, effort.queries) if effort.queries > 1 else {}
-    made = references(artifact, effort.references, overrides, context, jobs=effort.jobs, copies=copies)
+    engine = Engine(effort.engine, effort.jobs, effort.address)
+    made = references(artifact, effort.references, overrides, context, engine, copies)
     return {
         name: References(found.examples, made.inside, found.test, found.variants)
         for name, found in made.answers.items()
