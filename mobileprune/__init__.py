@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mobileprune.api import lint as lint
     from mobileprune.api import prune as prune
     from mobileprune.api import report as report
+    from mobileprune.api import sweep as sweep
     from mobileprune.api import train as train
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ VERBS = (
     "lint",
     "prune",
     "report",
+    "sweep",
     "train",
 )
 

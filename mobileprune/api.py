@@ -13,13 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from mobileprune import defenses, evaluate, foreign, models
+from mobileprune import evaluate, foreign, models
 from mobileprune.artifact import MANIFEST, Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
-from mobileprune.convert.harden import hardening
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
@@ -28,16 +27,20 @@ from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
+from mobileprune.pipeline.check import check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
 from mobileprune.pipeline.inputs import data_from_lineage
-from mobileprune.pipeline.prune import check as check_pruning
 from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import adopt
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
+from mobileprune.sweep import plan as plans
+from mobileprune.sweep.limits import Limits as SweepLimits
+from mobileprune.sweep.run import How, SweepResult
+from mobileprune.sweep.run import sweep as run_sweep
 
 Where = str | Path
 REPORT_FILES = ("report.html", "report.md", "report.json")
@@ -73,7 +76,7 @@ def context(runs: Where | None = None, num_threads: int = 1) -> Context:
 def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
     config = configure(**options)
-    _check_options(config, options)
+    check_options(config, options)
     check_model_output(Path(output), force)
     return copy_model(run_train(config, ctx or context()), Path(output), force)
 
@@ -83,7 +86,7 @@ def prune(
 ) -> ModelFolder:
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
-    _check_options(config, options)
+    check_options(config, options)
     check_model_output(Path(output), force)
     dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
     return copy_model(run_prune(dense, config, ctx), Path(output), force)
@@ -108,7 +111,7 @@ def export(
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
     limits = limits_of(policy)
-    _check_options(config, options)
+    check_options(config, options)
     check_artifact_output(output, force)
     folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
     if pruning:
@@ -202,6 +205,26 @@ def report(
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
+def sweep(
+    plan: Where | Mapping[str, Any],
+    output: Where,
+    *,
+    ctx: Context | None = None,
+    how: How | None = None,
+    force: bool = False,
+    **options: Any,
+) -> SweepResult:
+    """Every combination of a grid of options as a measured artifact, the Pareto front, and the one that fits limits.
+
+    ``plan``: a TOML file with [base], [grid] and [limits], or its values; ``options`` are laid over its base. What
+    ``how`` says of limits wins over the plan. A sweep that was interrupted goes on when it is called again.
+    """
+    made = plans.plan(plan, **options) if isinstance(plan, Mapping) else plans.read(Path(plan), **options)
+    how = how or How()
+    limits = SweepLimits.of(made.limits.to_dict(), **how.limits.to_dict())
+    return run_sweep(made, Path(output), ctx or context(), replace(how, limits=limits), force=force)
+
+
 def inspect(artifact: Where) -> dict[str, Any]:
     """The verified manifest as plain JSON values, and as ``contents`` the file's layers, multiplications and operators.
 
@@ -227,7 +250,7 @@ def explain(source: Where | None = None, **options: Any) -> Explanation:
         configure(**options)  # names every problem of theirs
         return explanation.of_file(look(Path(source)), options)
     config = configure(source, **options)
-    _check_options(config, options)
+    check_options(config, options)
     if source is None:
         return explanation.of_plan(config)
     pruning = any(OWNERS.get(option) == "prune" for option in options)
@@ -273,15 +296,3 @@ def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: 
             f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
         )
     return adopt(ModelFolder.load(Path(source)), ctx)
-
-
-def _check_options(config: Config, options: Mapping[str, Any]) -> None:
-    """What the configuration alone cannot know: names in registries, and which options go together."""
-    if {"sparsity", "channel_ratio"} <= options.keys():
-        raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
-    hardening(config.export.harden)
-    target(config.export.target).check(config.export.precision, config.export.sparse_format, config.export.kernels)
-    if config.train.checkpoint and config.train.train_defense != defenses.NONE:
-        raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
-    defenses.check(config.train.train_defense, ("training",), "--train-defense")
-    check_pruning(config)

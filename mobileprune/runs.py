@@ -56,6 +56,15 @@ def source_digest() -> str:
     return digest({name.as_posix(): sha256(file) for name, file in found.items() if name.parts[0] not in JUDGING})
 
 
+@lru_cache(maxsize=1)
+def judging_digest() -> str:
+    """Over the modules that a judgement depends on beside what its steps do."""
+    package = Path(__file__).parent
+    parts = ("attacks", "audit", "bench", "evaluate")
+    found = (file for part in parts for file in sorted((package / part).rglob("*.py")))
+    return digest({file.relative_to(package).as_posix(): sha256(file) for file in found})
+
+
 def default_root() -> Path:
     """``MOBILEPRUNE_RUNS``, else the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

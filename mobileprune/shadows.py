@@ -23,7 +23,7 @@ from mobileprune.artifact import Artifact
 from mobileprune.attacks import queries
 from mobileprune.config import Config, ExportConfig, PruneConfig, TrainConfig
 from mobileprune.data.splits import redrawn
-from mobileprune.engines import Engine, Task, pool, run
+from mobileprune.engines import HERE, Engine, Task, pool, run
 from mobileprune.errors import DataError, UsageError
 from mobileprune.export import target
 from mobileprune.export.target import STOCK
@@ -127,7 +127,7 @@ def references(
     count: int,
     overrides: Mapping[str, Any],
     context: Context,
-    engine: Engine = Engine(),
+    engine: Engine = HERE,
     copies: Mapping[str, int] | None = None,
 ) -> Shadows:
     """``count`` models made as ``artifact`` was, by the workers of ``engine``, each with ``context.num_threads``.
@@ -151,14 +151,14 @@ def references(
             "say where it is with --dataset and --data-dir"
         )
     retraining = _retraining(artifact, config, context) if artifact.manifest.lineage["prune"] else None
-    draws = _draws(count, config.data.redraw)
+    chosen = draws(count, config.data.redraw)
     wanted = [
         _Reference(config, draw, retraining, more, splits.sha256(), context.store.root, context.num_threads)
-        for draw in draws
+        for draw in chosen
     ]
     folders = _made(wanted, engine, context)
     asked = np.concatenate([splits.members, splits.held_out])
-    inside = np.stack([np.isin(asked, redrawn(splits, config.seed, draw).members) for draw in draws])
+    inside = np.stack([np.isin(asked, redrawn(splits, config.seed, draw).members) for draw in chosen])
     names = ("artifact", "source", *(["dense"] if retraining else []))
 
     def stored(name: str, part: str) -> Stored:
@@ -171,11 +171,18 @@ def references(
     return Shadows(inside, answers)
 
 
+def make_one(config: Config, draw: int, copies: Mapping[str, int], context: Context) -> StepResult:
+    """One of the models that :func:`references` finds for the artifact that ``config`` trains and prunes."""
+    split = splits_of(config).sha256()
+    more, root = tuple(copies.items()), context.store.root
+    return _make(_Reference(config, draw, config, more, split, root, context.num_threads), context.progress)
+
+
 def _file(name: str, part: str) -> str:
     return f"{name}-{part}.safetensors"
 
 
-def _draws(count: int, own: int | None) -> list[int]:
+def draws(count: int, own: int | None) -> list[int]:
     """The first redraws but the target's ``own`` and its complement: a reference model is never the target itself."""
     return [draw for draw in range(count + 2) if own is None or draw // 2 != own // 2][:count]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ __all__ = [
     "bench",
     "file_size",
     "interleave",
+    "latency",
     "machine",
     "measure",
     "peak_load_memory",
@@ -96,17 +98,11 @@ def bench(
     min_secs: float = 0.5,
 ) -> BenchResult:
     """Measure ``artifact``, interleaved with ``baseline`` if given, on one seeded noise image (1, C, H, W)."""
-    from mobileprune.runtimes import kernels_used, open_runtime
+    from mobileprune.runtimes import kernels_used
 
     pairs = partial(interleave, warmup_runs=warmup_runs, min_runs=min_runs, min_secs=min_secs)
-
-    def runner(one: Artifact, *, native: bool = True) -> Any:
-        runtime = open_runtime(one, num_threads=num_threads, native=native)
-        x = np.random.default_rng(0).random((1, *one.manifest.input_shape), dtype=np.float32)
-        return lambda: runtime.predict(x)
-
     artifacts = [artifact] if baseline is None else [artifact, baseline]
-    runners = [runner(one) for one in artifacts]
+    runners = [_runner(one, num_threads) for one in artifacts]
     speedup: Ratio | None = None
     if baseline is None:
         watch = LoadWatch()
@@ -117,7 +113,9 @@ def bench(
         latencies, speedup = [both.candidate, both.baseline], both.ratio
         load, valid, note = both.other_load, both.valid, both.note
     del runners
-    kernels = compare_kernels(kernels_used(artifact), lambda native: runner(artifact, native=native), pairs)
+    kernels = compare_kernels(
+        kernels_used(artifact), lambda native: _runner(artifact, num_threads, native=native), pairs
+    )
     loads_ms = _load_ms(artifacts, num_threads)
     costs = [
         Costs(latency, load_ms, _size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
@@ -126,6 +124,20 @@ def bench(
     return BenchResult(
         costs[0], costs[1] if baseline else None, speedup, kernels, num_threads, load, valid, note, machine()
     )
+
+
+def latency(artifact: Artifact, baseline: Artifact, *, num_threads: int = 1, **options: Any) -> Comparison:
+    """What :func:`bench` says of latency and nothing else; ``options`` of :func:`interleave`."""
+    return interleave(_runner(baseline, num_threads), _runner(artifact, num_threads), **options)
+
+
+def _runner(artifact: Artifact, num_threads: int, *, native: bool = True) -> Callable[[], Any]:
+    """One inference of one seeded noise image (1, C, H, W)."""
+    from mobileprune.runtimes import open_runtime
+
+    runtime = open_runtime(artifact, num_threads=num_threads, native=native)
+    x = np.random.default_rng(0).random((1, *artifact.manifest.input_shape), dtype=np.float32)
+    return lambda: runtime.predict(x)
 
 
 def _load_ms(artifacts: list[Artifact], num_threads: int) -> list[float]:

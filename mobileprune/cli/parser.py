@@ -10,8 +10,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mobileprune import __version__
-from mobileprune.config import OWNERS, SECTIONS, Effort, default_of, flag, flat, from_dict, read_toml, value_type
+from mobileprune.config import (
+    ENGINES,
+    OWNERS,
+    SECTIONS,
+    Effort,
+    default_of,
+    flag,
+    flat,
+    from_dict,
+    read_toml,
+    value_type,
+)
 from mobileprune.errors import UsageError
+from mobileprune.sweep.limits import PREFERENCES, Limits
 
 EXIT_CODES = """exit codes:
   0    done; an audit passed
@@ -47,6 +59,16 @@ OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
     "--budget": "the budget file that it was pruned with, which reference models need too",
 }
+WHERE: dict[str, dict[str, Any]] = {
+    "jobs": {
+        "type": int,
+        "default": 1,
+        "metavar": "N",
+        "help": "tasks at a time, each in a process (default: 1)",
+    },
+    "engine": {"choices": ENGINES, "default": "local", "help": "processes of this machine, or a Ray cluster"},
+    "address": {"metavar": "NAME", "help": "of a running Ray cluster: HOST:PORT, or auto"},
+}
 MAKES = ("data", "train", "prune", "export")
 
 
@@ -60,6 +82,7 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "attack": ("run every membership inference attack on an exported file, or on any model", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
         "report": ("write report.html, report.md and report.json", ("data",)),
+        "sweep": ("make and measure every combination of a grid of options, and choose among them", ("data",)),
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
         "compare": ("show what differs between two artifacts or model files", ()),
         "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
@@ -77,7 +100,16 @@ class _Parser(argparse.ArgumentParser):
 def _suggestion(message: str) -> str:
     """``did you mean ...?`` for a flag or verb that argparse does not know."""
     attacker = (flag(item.name) for item in fields(Effort))
-    known = {*verbs(), *(flag(name) for name in ("seed", *OWNERS)), *POLICY, *GATE_FILES, *STRANGERS, *attacker}
+    choice = (flag(item.name) for item in fields(Limits))
+    known = {
+        *verbs(),
+        *(flag(name) for name in ("seed", *OWNERS)),
+        *POLICY,
+        *GATE_FILES,
+        *STRANGERS,
+        *attacker,
+        *choice,
+    }
     wrong = re.search(r"(?:unrecognized arguments: .*?|invalid choice: ')(--[\w-]+|\w+)", message)
     near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
     return f"did you mean {near[0]!r}? " if near else ""
@@ -103,6 +135,9 @@ def parser() -> argparse.ArgumentParser:
             _strangers(sub.add_argument_group("a model that mobileprune did not make"))
         if verb in ATTACKING:
             _attacker(sub.add_argument_group("attacker"), make="train" in sections)
+        if verb == "sweep":
+            _swept(sub.add_argument_group("attacker"), sub.add_argument_group("engine"))
+            _choice(sub.add_argument_group("choice"))
         if verb in JUDGING:
             _policy(sub.add_argument_group("policy"))
         _common(sub, verb)
@@ -114,6 +149,8 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         sub.add_argument("source", nargs="?", type=Path, metavar="MODEL", help="model folder of `train` or `prune`")
     elif verb == "explain":
         sub.add_argument("source", nargs="?", type=Path, metavar="PATH", help="model folder, artifact or model file")
+    elif verb == "sweep":
+        sub.add_argument("plan", type=Path, metavar="FILE", help="TOML file with [base], [grid] and [limits]")
     elif verb == "compare":
         for name in ("a", "b"):
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
@@ -122,7 +159,7 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         text = f"folder made by `mobileprune export`{or_file}"
         optional: dict[str, Any] = {"nargs": "?"} if verb in ANY_MODEL else {}
         sub.add_argument("artifact", type=Path, metavar="ARTIFACT", help=text, **optional)
-    defaults = {"train": "dense", "prune": "pruned", "export": "artifact"}
+    defaults = {"train": "dense", "prune": "pruned", "export": "artifact", "sweep": "sweep"}
     if verb in defaults or verb == "report":
         shown = defaults.get(verb)
         sub.add_argument(
@@ -140,6 +177,7 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         )
     if verb == "bench":
         sub.add_argument("--baseline", type=Path, help="another artifact to hold it against")
+    if verb in ("bench", "sweep"):
         sub.add_argument("--num-runs", type=int, default=50, help="at least this many timed runs (default: 50)")
         sub.add_argument("--warmup-runs", type=int, default=10, help="untimed runs before (default: 10)")
         sub.add_argument("--min-secs", type=float, default=0.5, help="at least this long for each (default: 0.5)")
@@ -178,6 +216,22 @@ def _attacker(group: Any, *, make: bool) -> None:
     if not make:
         for name, text in OF_REFERENCES.items():
             group.add_argument(name, metavar="NAME", default=argparse.SUPPRESS, help=text)
+
+
+def _swept(attacker: Any, engine: Any) -> None:
+    """The attacker's options for every point, and where tasks run."""
+    for item in fields(Effort):
+        if item.name in WHERE:
+            engine.add_argument(flag(item.name), **WHERE[item.name])
+        elif item.name != "versions":
+            _option(attacker, Effort, item)
+
+
+def _choice(group: Any) -> None:
+    for item in fields(Limits):
+        _option(group, Limits, item)
+    shown = "of the artifacts that keep to every limit, the best in this (default: size)"
+    group.add_argument("--prefer", choices=tuple(PREFERENCES), default="size", help=shown)
 
 
 def _policy(group: Any) -> None:

@@ -9,6 +9,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mobileprune.runs import StepResult
+from mobileprune.sweep.clock import in_words
+from mobileprune.sweep.run import Heard
 
 WORDS = {
     "train": "train",
@@ -17,6 +19,11 @@ WORDS = {
     "export": "convert, export, check parity",
     "query": "ask for outputs",
     "reference": "make a reference model",
+    "measure": "attack and judge",
+    "crossfit": "train the models of the folds",
+    "baseline": "export and attack the dense model",
+    "point": "export and attack",
+    "timing": "time",
 }
 NAMED = 2
 """Changed keys that a line names; of more it says how many."""
@@ -60,6 +67,18 @@ class Console:
         self._kinds.add(step.step)
         line = f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}  {why}"
         self._console.print(line.rstrip(), markup=False, soft_wrap=True)
+
+    def wait(self, step: str) -> None:
+        self._console.print(f"{WORDS.get(step, step)}: another process is at it; waiting for it", markup=False)
+
+    def task(self, heard: Heard) -> None:
+        """One more task of a sweep is done; what no work was needed for says nothing."""
+        if heard.error:
+            self._console.print(f"{WORDS[heard.kind]}: failed: {heard.error}", markup=False, soft_wrap=True)
+        elif not heard.reused:
+            left = "" if heard.seconds_left is None else f"about {in_words(heard.seconds_left)} left"
+            line = f"{heard.done:>5}/{heard.total}  {WORDS[heard.kind]:<34} {heard.seconds:>7.1f} s  {left}"
+            self._console.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         self._console.print(text)

@@ -29,6 +29,9 @@ from mobileprune.report.tables import (
     summary_rows,
 )
 from mobileprune.results import Audited, ReportResult
+from mobileprune.sweep.markdown import case_rows, front, headline
+from mobileprune.sweep.output import TEXT
+from mobileprune.sweep.run import SweepResult
 
 SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}
 MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all
@@ -138,6 +141,19 @@ def report(result: ReportResult) -> None:
         print(result.bench.kernels.note)
     verdict(value["audit"]["verdict"], value["audit"]["gates"])
     print(f"report: {value['report']['html']}")
+
+
+def sweep(result: SweepResult) -> None:
+    value = result.value
+    _print(_plain_rows(case_rows(value, front(value))), "Pareto front, means over seeds")
+    for each in value["failed"]:
+        print(f"failed: {', '.join(f'{name} {option}' for name, option in each['options'].items())}: {each['error']}")
+    for note in value["notes"]:
+        print(note)
+    print(headline(value))
+    if result.artifact:
+        print(f"artifact: {result.artifact.path}; `mobileprune report {result.artifact.path}` audits it in full")
+    print(f"sweep: {result.path / TEXT}")
 
 
 def inspect(value: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +14,10 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli import show
-from mobileprune.cli.parser import POLICY, STRANGERS, options_from
+from mobileprune.cli.parser import POLICY, STRANGERS, WHERE, options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import Effort, nested, to_toml
+from mobileprune.engines import Engine
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
 from mobileprune.foreign import ForeignResult, Stranger
@@ -25,6 +26,9 @@ from mobileprune.report.junit import junit
 from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore
+from mobileprune.sweep.limits import Limits
+from mobileprune.sweep.run import How
+from mobileprune.sweep.timing import Timing
 
 LINT_FAILED = 3
 FOREIGN = "mobileprune.foreign/1"
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _context(args: argparse.Namespace, console: Console) -> Context:
     store = RunStore(args.runs) if args.runs else RunStore()
-    store.on_step = console.step
+    store.on_step, store.on_wait = console.step, console.wait
     return Context(store, console.progress, args.num_threads)
 
 
@@ -136,9 +140,13 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     return _reported(args, result)
 
 
-def _bench(args: argparse.Namespace, console: Console) -> int:
+def _check_timing(args: argparse.Namespace) -> None:
     if args.num_runs < 1 or args.warmup_runs < 0 or not 0 <= args.min_secs < 3600:
         raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0, --min-secs in [0, 3600)")
+
+
+def _bench(args: argparse.Namespace, console: Console) -> int:
+    _check_timing(args)
     result = api.bench(
         args.artifact,
         baseline=args.baseline,
@@ -182,6 +190,23 @@ def _report(args: argparse.Namespace, console: Console) -> int:
     return _reported(args, result)
 
 
+def _sweep(args: argparse.Namespace, console: Console) -> int:
+    ctx, how = _context(args, console), _how(args)
+    how = replace(how, heard=console.task)
+    given = _given(args, ("--dataset", "--data-dir"))
+    result = api.sweep(args.plan, args.output, ctx=ctx, how=how, force=args.force, **given)
+    _finish(args, result.to_dict(), lambda: show.sweep(result))
+    return result.exit_code
+
+
+def _how(args: argparse.Namespace) -> How:
+    effort = Effort(**_given(args, (item.name for item in fields(Effort) if item.name not in WHERE)))
+    _check_timing(args)
+    limits = Limits(**_given(args, (item.name for item in fields(Limits))))
+    engine = Engine(args.engine, args.jobs, args.address)
+    return How(engine, effort, limits, args.prefer, Timing(args.warmup_runs, args.num_runs, args.min_secs))
+
+
 def _inspect(args: argparse.Namespace, console: Console) -> int:
     if args.lint:
         value = {"schema": "mobileprune.lint/1", **api.lint(args.artifact)}
@@ -212,6 +237,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "attack": _attack,
     "audit": _audit,
     "report": _report,
+    "sweep": _sweep,
     "inspect": _inspect,
     "compare": _compare,
     "explain": _explain,

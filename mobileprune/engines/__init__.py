@@ -14,7 +14,7 @@ from mobileprune.engines import cluster, local
 from mobileprune.engines.graph import Pool, Task, run
 from mobileprune.errors import UsageError, unknown
 
-__all__ = ["ENGINES", "Engine", "Pool", "Task", "pool", "run"]
+__all__ = ["ENGINES", "HERE", "Engine", "Pool", "Task", "pool", "run"]
 
 ENGINES: dict[str, Callable[[int, int, str | None], AbstractContextManager[Pool]]] = {
     "local": local.pool,
@@ -43,6 +43,9 @@ class Engine:
     def here(self) -> bool:
         """Whether tasks run in this process."""
         return self.name == "local" and self.jobs == 1
+
+
+HERE = Engine()
 
 
 def pool(engine: Engine, num_threads: int) -> AbstractContextManager[Pool]:

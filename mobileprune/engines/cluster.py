@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from mobileprune.engines.graph import Pool
@@ -17,18 +18,18 @@ QUEUED = 10_000
 
 @contextmanager
 def pool(jobs: int, num_threads: int, address: str | None = None) -> Iterator[Pool]:
-    """The cluster at ``address`` (``auto``: the one that this machine belongs to), or one of ``jobs`` workers made here.
+    """The cluster at ``address`` (``auto``: the one that this machine belongs to), or ``jobs`` workers made here.
 
     A task takes ``num_threads`` processors of a node. When the block or this process ends, Ray ends its tasks.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError as error:
         raise TargetUnavailableError("--engine ray needs Ray: pip install 'mobileprune[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
-        size = {} if address else {"num_cpus": jobs * num_threads, "include_dashboard": False}
+        size: dict[str, Any] = {} if address else {"num_cpus": jobs * num_threads, "include_dashboard": False}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **size)
         except (ConnectionError, ValueError) as error:
@@ -41,10 +42,18 @@ def pool(jobs: int, num_threads: int, address: str | None = None) -> Iterator[Po
 
 
 class _Cluster:
+    lost: tuple[type[BaseException], ...]
+
     def __init__(self, ray: Any, num_threads: int, slots: int) -> None:
         errors = ray.exceptions
         self.slots = slots
-        self.lost = (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError)
+        self.lost = (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.LocalRayletDiedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
         self._cause_of = errors.RayTaskError
         self._remote = ray.remote(num_cpus=num_threads, max_retries=0)(_call)
 

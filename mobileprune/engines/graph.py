@@ -47,7 +47,7 @@ def run(
     heard: Callable[[Task, Any], None],
     failed: Callable[[Task, MobilepruneError], None] = raise_it,
 ) -> None:
-    """``heard(task, result)`` of every task as it finishes; the earlier in ``tasks`` of those that can start goes first.
+    """``heard(task, result)`` of every task as it finishes; of those that can start the earlier one goes first.
 
     ``failed(task, error)`` of one that raises MobilepruneError, and of all that need it, which are not run. By default,
     and for any other exception, the error is raised here. A task whose worker is lost is given out again.
@@ -89,8 +89,8 @@ def run(
             except pool.lost as error:
                 if attempts[task.name] == ATTEMPTS:
                     raise MobilepruneError(
-                        f"a worker process died {ATTEMPTS} times at {task.name}, perhaps for lack of memory; give fewer "
-                        "--jobs: what is finished is kept"
+                        f"a worker process died {ATTEMPTS} times at {task.name}, perhaps for lack of memory; "
+                        "give fewer --jobs: what is finished is kept"
                     ) from error
                 heappush(ready, place[task.name])
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mobileprune.evaluate.asking import Subject, ask, of_artifact, of_source
 from mobileprune.evaluate.relatives import Relatives, audit_data, config_of, relatives
 from mobileprune.evaluate.results import AttackResult, AuditResult, result, verdict
-from mobileprune.evaluate.subjects import subjects
+from mobileprune.evaluate.subjects import copies, subjects
 
 __all__ = [
     "AttackResult",
@@ -19,6 +19,7 @@ __all__ = [
     "ask",
     "audit_data",
     "config_of",
+    "copies",
     "of_artifact",
     "of_source",
     "relatives",

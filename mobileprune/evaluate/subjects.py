@@ -26,6 +26,11 @@ LEARNED = tuple(
 """Kinds of changed copies that references are asked about too: those that an attack with references needs."""
 
 
+def copies(effort: Effort) -> dict[str, int]:
+    """Kind -> how many changed copies references are asked about."""
+    return dict.fromkeys(LEARNED, effort.queries) if effort.queries > 1 else {}
+
+
 def subjects(
     artifact: Artifact,
     kin: Relatives,
@@ -59,9 +64,8 @@ def _references(
     """By subject: reference models that were exported, or asked through PyTorch, as the subject was."""
     if not effort.references:
         return {}
-    copies = dict.fromkeys(LEARNED, effort.queries) if effort.queries > 1 else {}
     engine = Engine(effort.engine, effort.jobs, effort.address)
-    made = references(artifact, effort.references, overrides, context, engine, copies)
+    made = references(artifact, effort.references, overrides, context, engine, copies(effort))
     return {
         name: References(found.examples, made.inside, found.test, found.variants)
         for name, found in made.answers.items()

@@ -47,7 +47,10 @@ def examine(
             )
         _refuse(stated, f"{path} is for an artifact, whose manifest says how it is asked")
         return path
-    _refuse({"references", "jobs", "engine", "address", "versions"} & _changed(effort), "it is not known how this model came about")
+    _refuse(
+        {"references", "jobs", "engine", "address", "versions"} & _changed(effort),
+        "it is not known how this model came about",
+    )
     if effort.access == "file":
         raise UsageError("--access file reads an artifact's weights; of this model there are only outputs to see")
     if asked is None:

@@ -1,0 +1,40 @@
+"""How long the rest of a sweep takes, judged by what its tasks took so far."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from statistics import fmean
+
+
+class Clock:
+    """``kinds``: of all tasks; ``workers`` of them run at a time."""
+
+    def __init__(self, kinds: Iterable[str], workers: int) -> None:
+        self._left = Counter(kinds)
+        self._took: dict[str, list[float]] = defaultdict(list)
+        self._workers = workers
+
+    def finished(self, kind: str, seconds: float | None) -> None:
+        """``seconds`` None: nothing had to be computed, which says nothing of the others."""
+        self._left[kind] -= 1
+        if seconds is not None:
+            self._took[kind].append(seconds)
+
+    def seconds_left(self) -> float | None:
+        """A kind of which nothing was computed yet is taken to take as long as the others; None before the first."""
+        known = {kind: fmean(took) for kind, took in self._took.items()}
+        if not known:
+            return None
+        others = fmean(known.values())
+        return sum(count * known.get(kind, others) for kind, count in self._left.items()) / self._workers
+
+
+def in_words(seconds: float) -> str:
+    """
+    >>> in_words(8), in_words(100), in_words(9000)
+    ('8 s', '2 min', '2.5 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
