@@ -149,9 +149,9 @@ def _points(base: Options, grid: dict[str, list[Any]]) -> Iterator[Point]:
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
             continue
-        own = public({name: value for name, value in options.items() if name != SEED})
+        own = {name: value for name, value in options.items() if name != SEED}
         case = cases.setdefault(json.dumps(own, sort_keys=True), f"c{len(cases):03d}")
-        points.append(Point(f"p{len(points):03d}", case, config.seed, own, config))
+        points.append(Point(f"p{len(points):03d}", case, config.seed, public(own), config))
     if problems:
         raise ConfigError(problems)
     yield from points
