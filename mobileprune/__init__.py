@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mobileprune.api import export as export
     from mobileprune.api import inspect as inspect
     from mobileprune.api import lint as lint
+    from mobileprune.api import log as log
     from mobileprune.api import prune as prune
     from mobileprune.api import report as report
     from mobileprune.api import sweep as sweep
@@ -39,6 +40,7 @@ VERBS = (
     "export",
     "inspect",
     "lint",
+    "log",
     "prune",
     "report",
     "sweep",

@@ -41,6 +41,7 @@ from mobileprune.sweep import plan as plans
 from mobileprune.sweep.limits import Limits as SweepLimits
 from mobileprune.sweep.run import How, SweepResult
 from mobileprune.sweep.run import sweep as run_sweep
+from mobileprune.tracking import log as log
 
 Where = str | Path
 REPORT_FILES = ("report.html", "report.md", "report.json")

@@ -33,7 +33,7 @@ from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = (
-    *("__main__.py", "api.py", "outputs.py", "results.py"),
+    *("__main__.py", "api.py", "outputs.py", "results.py", "tracking.py"),
     *("attacks", "audit", "bench", "cli", "engines", "evaluate", "inspection", "report", "sweep"),
 )
 """What no step depends on: the modules that judge, show and schedule."""

@@ -29,7 +29,7 @@ EXIT_CODES = """exit codes:
   0    done; an audit passed
   1    error
   2    wrong usage or configuration
-  3    the audit or a gate of --policy failed, or lint found something
+  3    the audit or a gate of --policy failed, lint found something, or nothing in a sweep keeps to its limits
   4    the audit or a gate of --policy was inconclusive
   5    device or target unavailable
   130  interrupted
@@ -54,6 +54,7 @@ STRANGERS = {
     "--std": ("X", "standard deviation per channel, likewise (default: 1)"),
 }
 ATTACKING, JUDGING = ("attack", "audit", "report", "export"), ("audit", "report", "export")
+LOGGED = ("export", "report", "sweep")
 ANY_MODEL = ("attack", "audit")
 OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
@@ -252,6 +253,8 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "prune", "export"):
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
+    if verb in LOGGED:
+        group.add_argument("--log", metavar="WHERE", help="log the result to mlflow (./mlflow.db) or mlflow:URI")
     if verb not in ("inspect", "compare", "explain"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")

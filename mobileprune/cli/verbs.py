@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mobileprune import api
+from mobileprune import api, tracking
 from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
@@ -27,7 +27,7 @@ from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore
 from mobileprune.sweep.limits import Limits
-from mobileprune.sweep.run import How
+from mobileprune.sweep.run import How, SweepResult
 from mobileprune.sweep.timing import Timing
 
 LINT_FAILED = 3
@@ -35,6 +35,8 @@ FOREIGN = "mobileprune.foreign/1"
 
 
 def run(args: argparse.Namespace) -> int:
+    if getattr(args, "log", None):
+        tracking.check(args.log)
     with Console(quiet=args.quiet) as console:
         return VERBS[args.verb](args, console)
 
@@ -90,10 +92,18 @@ def _judged(args: argparse.Namespace, audit: dict[str, Any], name: str, bench: d
         write_text(args.summary, summary(audit, name, bench))
 
 
+def _log(args: argparse.Namespace, result: ReportResult | SweepResult) -> None:
+    if args.log:
+        run_id = api.log(result, args.log)
+        if args.json != "-":
+            print(f"logged as run {run_id}")
+
+
 def _reported(args: argparse.Namespace, result: ReportResult) -> int:
     """A report is there to be read: only a policy file makes its exit code that of an audit."""
     value = result.to_dict()
     _finish(args, value, lambda: show.report(result))
+    _log(args, result)
     _judged(args, value["audit"], result.artifact.path.name, value["bench"])
     return result.audit.exit_code if args.policy else 0
 
@@ -196,6 +206,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
     given = _given(args, ("--dataset", "--data-dir"))
     result = api.sweep(args.plan, args.output, ctx=ctx, how=how, force=args.force, **given)
     _finish(args, result.to_dict(), lambda: show.sweep(result))
+    _log(args, result)
     return result.exit_code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from mobileprune.engines.graph import Pool
 from mobileprune.errors import TargetUnavailableError
 
+CONNECT_SECS = 10.0
 QUEUED = 10_000
 """Tasks that a cluster holds at a time: more than it has processors, so that one that grows sees what to grow for."""
 
@@ -29,16 +31,30 @@ def pool(jobs: int, num_threads: int, address: str | None = None) -> Iterator[Po
         raise TargetUnavailableError("--engine ray needs Ray: pip install 'mobileprune[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
+        _reach(address)
         size: dict[str, Any] = {} if address else {"num_cpus": jobs * num_threads, "include_dashboard": False}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **size)
         except (ConnectionError, ValueError) as error:
-            raise TargetUnavailableError(f"no Ray cluster answers at --address {address}: {error}") from error
+            raise TargetUnavailableError(f"no Ray cluster answers at --address {address} ({error})") from error
     try:
         yield _Cluster(ray, num_threads, QUEUED if address else jobs)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """TargetUnavailableError at once where nothing listens: Ray itself would try for many minutes."""
+    if address is None or address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECS).close()
+    except (OSError, ValueError) as error:
+        raise TargetUnavailableError(
+            f"no Ray cluster answers at --address {address} ({error}); give HOST:PORT, or auto for this machine's"
+        ) from error
 
 
 class _Cluster:
