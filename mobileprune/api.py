@@ -13,12 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from mobileprune import evaluate, foreign, models
+from mobileprune import evaluate, foreign, models, tracking
 from mobileprune.artifact import MANIFEST, Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
+from mobileprune.config import OWNERS, Config, Effort, TrainConfig, from_dict, nested
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
@@ -27,7 +27,7 @@ from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
-from mobileprune.pipeline.check import check_options
+from mobileprune.pipeline.check import check_given, check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
 from mobileprune.pipeline.inputs import data_from_lineage
@@ -41,7 +41,6 @@ from mobileprune.sweep import plan as plans
 from mobileprune.sweep.limits import Limits as SweepLimits
 from mobileprune.sweep.run import How, SweepResult
 from mobileprune.sweep.run import sweep as run_sweep
-from mobileprune.tracking import log as log
 
 Where = str | Path
 REPORT_FILES = ("report.html", "report.md", "report.json")
@@ -226,6 +225,12 @@ def sweep(
     return run_sweep(made, Path(output), ctx or context(), replace(how, limits=limits), force=force)
 
 
+def log(result: ReportResult | SweepResult, to: str) -> str:
+    """Log what :func:`export`, :func:`report` or :func:`sweep` returned to ``mlflow`` or ``mlflow:URI``: parameters,
+    metrics, the artifact and the report. Returns the id of the run; UsageError for another logger."""
+    return tracking.log(result, to)
+
+
 def inspect(artifact: Where) -> dict[str, Any]:
     """The verified manifest as plain JSON values, and as ``contents`` the file's layers, multiplications and operators.
 
@@ -290,10 +295,5 @@ def _audit(
 
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
     """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
-    allowed = {"model", "lr", "batch_size", "augment"} if pruning else {"model"}
-    idle = [o for o in options if OWNERS.get(o) == "train" and o not in allowed]
-    if idle:
-        raise UsageError(
-            f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
-        )
+    check_given(str(source), options, pruning=pruning)
     return adopt(ModelFolder.load(Path(source)), ctx)

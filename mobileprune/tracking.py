@@ -28,8 +28,7 @@ Values = Mapping[str, Any]
 
 
 def log(result: ReportResult | SweepResult, to: str) -> str:
-    """Log what ``export``, ``report`` or ``sweep`` returned to ``mlflow`` or ``mlflow:URI``: parameters, metrics, the
-    artifact and the report. Returns the id of the run; UsageError for another logger."""
+    """To ``mlflow`` or ``mlflow:URI``; returns the id of the run. UsageError for another logger."""
     name, _, place = to.partition(":")
     if name not in LOGGERS:
         raise unknown("logger", name, LOGGERS)

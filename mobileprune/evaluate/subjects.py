@@ -65,7 +65,7 @@ def _references(
     if not effort.references:
         return {}
     engine = Engine(effort.engine, effort.jobs, effort.address)
-    made = references(artifact, effort.references, overrides, context, engine, copies(effort))
+    made = references(artifact, effort.references, overrides, context, engine, copies=copies(effort))
     return {
         name: References(found.examples, made.inside, found.test, found.variants)
         for name, found in made.answers.items()

@@ -39,7 +39,7 @@ class ForeignResult:
         return {
             "model": self.model,
             "data": self.data,
-            "effort": {**asdict(self.effort), "versions": len(self.effort.versions)},
+            "effort": self.effort.to_dict(),
             "subjects": {"artifact": self.subject.to_dict()},
             "exposure": self.exposure.to_dict(),
             "notes": list(self.notes),

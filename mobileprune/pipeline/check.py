@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobileprune import defenses
-from mobileprune.config import Config
+from mobileprune.config import OWNERS, Config, flag
 from mobileprune.convert.harden import hardening
 from mobileprune.errors import UsageError
 from mobileprune.export import target
@@ -23,3 +23,13 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
     defenses.check(config.train.train_defense, ("training",), "--train-defense")
     check_pruning(config)
+
+
+def check_given(source: str, options: Mapping[str, Any], *, pruning: bool) -> None:
+    """UsageError for ``options`` that could not have an effect on the trained model ``source``."""
+    allowed = {"model", "lr", "batch_size", "augment"} if pruning else {"model"}
+    idle = [o for o in options if OWNERS.get(o) == "train" and o not in allowed]
+    if idle:
+        raise UsageError(
+            f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
+        )
