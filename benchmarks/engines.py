@@ -22,7 +22,6 @@ from typing import Any
 
 from record import RESULTS, record
 
-from mobileprune.audit.verdict import Policy
 from mobileprune.bench.load import LoadWatch
 from mobileprune.config import Effort
 from mobileprune.engines import Engine, Task, pool, run
@@ -59,7 +58,7 @@ def shared(engine: Engine) -> dict[str, Any]:
     """The tasks of PLAN in a fresh run store, the start of the workers left out."""
     done: list[Finished] = []
     with tempfile.TemporaryDirectory() as folder, pool(engine, 1) as workers:
-        tasks = graph(plan(PLAN), Path(folder), 1, Effort(), Policy()).tasks
+        tasks = graph(plan(PLAN), Path(folder), 1, Effort()).tasks
         warm = [Task(f"{n}", _import, n) for n in range(4 * engine.jobs)]
         run(warm, workers, lambda *_: None)
         watch, started = LoadWatch(), time.perf_counter()

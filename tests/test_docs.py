@@ -12,10 +12,20 @@ from pathlib import Path
 import pytest
 
 from mobileprune.cli.parser import parser, verbs
-from mobileprune.schemas import document
+from mobileprune.schemas import document, problems
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "export/README.md", "benchmarks/README.md")]
+OF_BENCHMARKS = (
+    "attacks",
+    "engines",
+    "publish",
+    "publish_kernels",
+    "publish_paper",
+    "publish_sweep",
+    "record",
+    "seeds",
+)
 README = DOCUMENTS[0].read_text("utf-8")
 
 
@@ -109,8 +119,18 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
 
         for path, text in publish_kernels.pages().items():
             assert text == path.read_text("utf-8")
+        import engines
+        import publish_sweep
+
+        value = json.loads(max(publish.RESULTS.glob("*-engines.json")).read_text("utf-8"))
+        assert engines.page(value) == (publish.RESULTS / "engines.md").read_text("utf-8")
+        for path in publish.RESULTS.glob("*-sweep-*.json"):
+            value = json.loads(path.read_text("utf-8"))
+            assert problems(value["sweep"], "sweep") == []
+            page = publish.RESULTS / f"{value['benchmark']}.md"
+            assert publish_sweep.page(value) == page.read_text("utf-8")
     finally:
-        for name in ("attacks", "publish", "publish_kernels", "publish_paper", "record", "seeds"):
+        for name in OF_BENCHMARKS:
             sys.modules.pop(name, None)
 
 

@@ -22,13 +22,25 @@ WIDE = ("test_accuracy", "auc", "canary_auc")
 
 def case_rows(value: Values, cases: list[Values]) -> Rows:
     """Heading, then one row a case."""
-    options = list(dict.fromkeys(name for case in value["cases"] for name in case["options"]))
+    options = telling(value["cases"])
     shown = [name for name in COLUMNS if any(name in case["means"] for case in value["cases"])]
     rows: Rows = [("case", *options, *(COLUMNS[name][0] for name in shown))]
     for case in cases:
         cells = (_mean(name, case["means"].get(name)) for name in shown)
         rows.append((case["id"], *(str(case["options"].get(name, "")) for name in options), *cells))
     return rows
+
+
+def telling(cases: list[Values]) -> list[str]:
+    """The options that tell cases apart: one that follows from those before it, as members from the network, says
+    nothing new."""
+    names: list[str] = []
+    seen: set[tuple[str, ...]] = set()
+    for name in dict.fromkeys(name for case in cases for name in case["options"]):
+        with_it = {tuple(str(case["options"].get(each)) for each in (*names, name)) for case in cases}
+        if len(with_it) > max(1, len(seen)):
+            names, seen = [*names, name], with_it
+    return names
 
 
 def _mean(name: str, found: Values | None) -> str:

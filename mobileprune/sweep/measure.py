@@ -26,10 +26,13 @@ MEASURED = "measured.json"
 
 
 def measured(
-    artifact: Artifact, source: ModelFolder | None, config: Config, effort: Effort, policy: Policy, context: Context
+    artifact: Artifact, source: ModelFolder | None, config: Config, effort: Effort, context: Context
 ) -> dict[str, Any]:
-    """Size, accuracy, leakage and, where there is a ``source``, the verdict; as JSON. A step of the run store."""
-    splits = splits_of(config)
+    """Size, accuracy, leakage and, where there is a ``source``, the verdict; as JSON. A step of the run store.
+
+    The verdict is that of an audit without options, so that other limits need no new attack.
+    """
+    splits, policy = splits_of(config), Policy()
 
     def compute(folder: Path, partial: Path) -> None:
         known = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}

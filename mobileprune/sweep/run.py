@@ -11,24 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.artifact import Artifact
-from mobileprune.audit.verdict import Policy
 from mobileprune.bench import machine
 from mobileprune.config import Effort
 from mobileprune.engines import HERE, Engine, Task, pool, run
-from mobileprune.errors import ConfigError, MobilepruneError
+from mobileprune.errors import ConfigError, MobilepruneError, unknown
 from mobileprune.pipeline.check import check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.runs import RunStore
 from mobileprune.sweep import output
 from mobileprune.sweep.clock import Clock
 from mobileprune.sweep.document import document
-from mobileprune.sweep.limits import Limits
+from mobileprune.sweep.limits import PREFERENCES, Limits
 from mobileprune.sweep.plan import Plan
 from mobileprune.sweep.tasks import Graph, graph
 from mobileprune.sweep.timing import Timing, timed
 from mobileprune.sweep.work import Finished, do
 
-SAVE_SECS = 5.0
+SAVE_SECS, SAVE_SHARE = 5.0, 50.0
 TIMED = "timing"
 PROBLEMS = 10
 
@@ -59,6 +58,10 @@ class How:
     timing: Timing = field(default_factory=Timing)
     heard: Callable[[Heard], None] | None = None
 
+    def __post_init__(self) -> None:
+        if self.prefer not in PREFERENCES:
+            raise unknown("preference", self.prefer, PREFERENCES)
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -84,15 +87,14 @@ def sweep(plan: Plan, folder: Path, context: Context, how: How, *, force: bool =
     check(plan)
     output.check(folder, plan, force=force)
     limits = how.limits.to_dict()
-    policy = Policy(**{name: limits[name] for name in ("max_auc", "max_canary_auc") if name in limits})
     root = context.store.root.resolve()
-    tasks = graph(absolute(plan), root, context.num_threads, how.effort, policy)
+    tasks = graph(absolute(plan), root, context.num_threads, how.effort)
     work = _Work(plan, tasks, how, limits, folder)
     with pool(how.engine, context.num_threads) as workers:
         run(work.given(context), workers, work.heard, work.failed)
     if not work.results or not work.of_points():
         raise MobilepruneError(f"no point could be made: {next(iter(work.errors.values()))}")
-    made, alone = work.of_points(), Context(RunStore(root), num_threads=context.num_threads)
+    made, alone = set(work.of_points()), Context(RunStore(root), num_threads=context.num_threads)
     for point in tasks.points:
         started = time.monotonic()
         if point in made:
@@ -148,7 +150,7 @@ class _Work:
         self.errors: dict[str, MobilepruneError] = {}
         self.latencies: dict[str, Values] = {}
         kinds = [*(task.argument.kind for task in tasks.tasks), *(TIMED for _ in plan.points)]
-        self._done, self._total, self._saved = 0, len(kinds), 0.0
+        self._done, self._total, self._next = 0, len(kinds), 0.0
         self._clock = Clock(kinds, how.engine.jobs)
 
     def given(self, context: Context) -> list[Task]:
@@ -187,9 +189,10 @@ class _Work:
         if self.how.heard:
             left = self._clock.seconds_left()
             self.how.heard(Heard(kind, self._done, self._total, seconds, reused, left, error))
-        if time.monotonic() - self._saved > SAVE_SECS:
+        if (now := time.monotonic()) > self._next:
             output.write(self.folder, self.document())
-            self._saved = time.monotonic()
+            took = time.monotonic() - now  # of a large sweep: it must not be all that is done
+            self._next = now + max(SAVE_SECS, SAVE_SHARE * took)
 
     def document(self) -> Values:
         return document(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune import defenses
-from mobileprune.audit.verdict import Policy
 from mobileprune.config import Config, Effort
 from mobileprune.engines import Task
 from mobileprune.files import digest
@@ -32,7 +31,7 @@ class Graph:
     baselines: dict[str, str]
 
 
-def graph(plan: Plan, root: Path, num_threads: int, effort: Effort, policy: Policy) -> Graph:
+def graph(plan: Plan, root: Path, num_threads: int, effort: Effort) -> Graph:
     """``effort`` is that of one worker: what it says about engines is left out."""
     alone = replace(effort, jobs=1, engine="local", address=None)
     found: dict[str, Task] = {}
@@ -40,7 +39,7 @@ def graph(plan: Plan, root: Path, num_threads: int, effort: Effort, policy: Poli
     baselines: dict[str, str] = {}
 
     def add(kind: str, config: Config, depends: dict[str, Any], *needs: str, number: int = 0) -> str:
-        job = Job(kind, config, root, num_threads, alone, policy, source_digest(), number)
+        job = Job(kind, config, root, num_threads, alone, source_digest(), number)
         name = f"{kind} {digest({'depends': depends, 'number': number})[:NAME_LENGTH]}"
         found.setdefault(name, Task(name, do, job, needs))
         return name

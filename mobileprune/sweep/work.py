@@ -10,7 +10,6 @@ from typing import Any
 
 from mobileprune import evaluate, shadows
 from mobileprune.artifact import Artifact
-from mobileprune.audit.verdict import Policy
 from mobileprune.config import Config, Effort
 from mobileprune.errors import MobilepruneError
 from mobileprune.pipeline.context import Context
@@ -33,7 +32,6 @@ class Job:
     root: Path
     num_threads: int
     effort: Effort
-    policy: Policy
     source: str
     number: int = 0
     """Folds of cross-fitting, or which reference model."""
@@ -83,7 +81,7 @@ def _baseline(job: Job, context: Context) -> Found:
     config = replace(job.config, export=as_baseline(job.config.export))
     artifact = export(train(config, context), config, context)
     effort = Effort(job.effort.access, queries=job.effort.queries)
-    return measured(artifact, None, config, effort, job.policy, context), artifact
+    return measured(artifact, None, config, effort, context), artifact
 
 
 def _reference(job: Job, context: Context) -> Found:
@@ -94,7 +92,7 @@ def _reference(job: Job, context: Context) -> Found:
 def _point(job: Job, context: Context) -> Found:
     source = prune(train(job.config, context), job.config, context)
     artifact = export(source, job.config, context)
-    return measured(artifact, source, job.config, job.effort, job.policy, context), artifact
+    return measured(artifact, source, job.config, job.effort, context), artifact
 
 
 KINDS: dict[str, Callable[[Job, Context], Found]] = {

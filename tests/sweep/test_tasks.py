@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mobileprune.audit.verdict import Policy
 from mobileprune.config import Effort
 from mobileprune.sweep.plan import plan
 from mobileprune.sweep.tasks import Graph, graph
@@ -14,7 +13,7 @@ from mobileprune.sweep.work import KINDS
 
 
 def made(effort: Effort | None = None, **grid: list[Any]) -> Graph:
-    return graph(plan({"base": {"members": 60}, "grid": grid}), Path("runs"), 1, effort or Effort(), Policy())
+    return graph(plan({"base": {"members": 60}, "grid": grid}), Path("runs"), 1, effort or Effort())
 
 
 def kinds(found: Graph) -> Counter[str]:
