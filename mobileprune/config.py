@@ -20,6 +20,8 @@ NORMS = ("batch", "group")
 PRECISIONS = ("fp32", "fp16", "int8")
 KERNELS = ("stock", "native", "measured")
 ENGINES = ("local", "ray")
+WHERE = ("jobs", "engine", "address")
+"""Options of Effort that say where work is done, not what."""
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
@@ -155,7 +157,7 @@ class Effort:
         if not problems and self.references % 2:
             problems = [f"--references {self.references}: must be even; then each example is in exactly half of them"]
         if not problems and not self.references:
-            idle = [n for n in ("jobs", "engine", "address") if getattr(self, n) != type(self).__dict__[n]]
+            idle = [f.name for f in fields(self) if f.name in WHERE and getattr(self, f.name) != f.default]
             problems = [f"{flag(n)} {getattr(self, n)} has no effect without --references; leave it out" for n in idle]
         if problems:
             raise ConfigError(problems)
@@ -163,7 +165,7 @@ class Effort:
     def to_dict(self) -> dict[str, Any]:
         """As results have it: what the attacker does, not where."""
         values = {**asdict(self), "versions": len(self.versions)}
-        return {name: value for name, value in values.items() if name not in ("engine", "address")}
+        return {name: value for name, value in values.items() if name not in WHERE[1:]}
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -31,7 +31,7 @@ from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import as_baseline, export, source_logits
-from mobileprune.pipeline.inputs import data_from_lineage, lineage_of, pixels, splits_of
+from mobileprune.pipeline.inputs import data_from_lineage, lineage_of, pixels, splits_of, with_whole_paths
 from mobileprune.pipeline.prune import prune, pruning_lineage
 from mobileprune.pipeline.train import find_model, train
 from mobileprune.pruning.budgets import SHARED
@@ -150,10 +150,11 @@ def references(
             f"{splits.images.name} is not what {artifact.path} was trained on ({recorded['dataset']}); "
             "say where it is with --dataset and --data-dir"
         )
+    config = with_whole_paths(config)  # for workers elsewhere
     retraining = _retraining(artifact, config, context) if artifact.manifest.lineage["prune"] else None
     chosen = draws(count, config.data.redraw)
     wanted = [
-        _Reference(config, draw, retraining, more, splits.sha256(), context.store.root, context.num_threads)
+        _Reference(config, draw, retraining, more, splits.sha256(), context.store.root.resolve(), context.num_threads)
         for draw in chosen
     ]
     folders = _made(wanted, engine, context)

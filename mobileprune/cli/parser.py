@@ -60,7 +60,7 @@ OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
     "--budget": "the budget file that it was pruned with, which reference models need too",
 }
-WHERE: dict[str, dict[str, Any]] = {
+OF_ENGINES: dict[str, dict[str, Any]] = {
     "jobs": {
         "type": int,
         "default": 1,
@@ -222,8 +222,8 @@ def _attacker(group: Any, *, make: bool) -> None:
 def _swept(attacker: Any, engine: Any) -> None:
     """The attacker's options for every point, and where tasks run."""
     for item in fields(Effort):
-        if item.name in WHERE:
-            engine.add_argument(flag(item.name), **WHERE[item.name])
+        if item.name in OF_ENGINES:
+            engine.add_argument(flag(item.name), **OF_ENGINES[item.name])
         elif item.name != "versions":
             _option(attacker, Effort, item)
 
@@ -254,7 +254,7 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
     if verb in LOGGED:
-        group.add_argument("--log", metavar="WHERE", help="log the result to mlflow (./mlflow.db) or mlflow:URI")
+        group.add_argument("--log", metavar="OF_ENGINES", help="log the result to mlflow (./mlflow.db) or mlflow:URI")
     if verb not in ("inspect", "compare", "explain"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")

@@ -14,7 +14,7 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli import show
-from mobileprune.cli.parser import POLICY, STRANGERS, WHERE, options_from
+from mobileprune.cli.parser import OF_ENGINES, POLICY, STRANGERS, options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import Effort, nested, to_toml
 from mobileprune.engines import Engine
@@ -211,7 +211,7 @@ def _sweep(args: argparse.Namespace, console: Console) -> int:
 
 
 def _how(args: argparse.Namespace) -> How:
-    effort = Effort(**_given(args, (item.name for item in fields(Effort) if item.name not in WHERE)))
+    effort = Effort(**_given(args, (item.name for item in fields(Effort) if item.name not in OF_ENGINES)))
     _check_timing(args)
     limits = Limits(**_given(args, (item.name for item in fields(Limits))))
     engine = Engine(args.engine, args.jobs, args.address)

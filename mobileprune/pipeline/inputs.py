@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mobileprune.data.splits import Splits, default_canaries, redrawn, split
 from mobileprune.errors import DataError, UsageError
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
+from mobileprune.pruning.budgets import SHARED
 from mobileprune.training import Examples
 
 LARGEST = 1e3
@@ -135,6 +137,24 @@ def lineage_of(config: Config) -> dict[str, Any]:
     if config.train.checkpoint:
         values["train"]["checkpoint"] = sha256(Path(config.train.checkpoint))
     return {name: values[name] for name in ("data", "train", "seed")}
+
+
+def with_whole_paths(config: Config) -> Config:
+    """The same data, checkpoint and budget, found from any current folder; what is made of them does not know where
+    they were."""
+
+    def whole(path: str | None) -> str | None:
+        return path and str(Path(path).resolve())
+
+    prefix, colon, path = config.data.dataset.partition(":")
+    dataset = f"{prefix}:{whole(path)}" if colon else prefix
+    budget = config.prune.budget if config.prune.budget in SHARED else str(whole(config.prune.budget))
+    return replace(
+        config,
+        data=replace(config.data, dataset=dataset, data_dir=whole(config.data.data_dir)),
+        train=replace(config.train, checkpoint=whole(config.train.checkpoint)),
+        prune=replace(config.prune, budget=budget),
+    )
 
 
 def data_from_lineage(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> DataConfig:

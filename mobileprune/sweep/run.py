@@ -17,6 +17,7 @@ from mobileprune.engines import HERE, Engine, Task, pool, run
 from mobileprune.errors import ConfigError, MobilepruneError, unknown
 from mobileprune.pipeline.check import check_options
 from mobileprune.pipeline.context import Context
+from mobileprune.pipeline.inputs import with_whole_paths
 from mobileprune.runs import RunStore
 from mobileprune.sweep import output
 from mobileprune.sweep.clock import Clock
@@ -126,19 +127,8 @@ def check(plan: Plan) -> None:
 
 
 def absolute(plan: Plan) -> Plan:
-    """Paths of data as workers elsewhere find them; results never hold them."""
-
-    def with_paths(config: Any) -> Any:
-        prefix, colon, path = config.data.dataset.partition(":")
-        data_dir = config.data.data_dir
-        data = replace(
-            config.data,
-            dataset=f"{prefix}:{Path(path).resolve()}" if colon else prefix,
-            data_dir=data_dir and str(Path(data_dir).resolve()),
-        )
-        return replace(config, data=data)
-
-    return replace(plan, points=tuple(replace(p, config=with_paths(p.config)) for p in plan.points))
+    """For workers elsewhere."""
+    return replace(plan, points=tuple(replace(p, config=with_whole_paths(p.config)) for p in plan.points))
 
 
 class _Work:

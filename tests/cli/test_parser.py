@@ -22,8 +22,8 @@ from mobileprune.cli.parser import (
     ATTACKING,
     EXIT_CODES,
     JUDGING,
+    OF_ENGINES,
     POLICY,
-    WHERE,
     options_from,
     parser,
     verbs,
@@ -68,7 +68,7 @@ def test_every_field_of_the_effort_has_a_flag_on_every_verb_that_attacks(item) -
     for verb in verbs():
         found = action(verb, flag(item.name))
         assert (found is not None) == (verb in takers), verb
-        if found is not None and item.name != "versions" and not (verb == "sweep" and item.name in WHERE):
+        if found is not None and item.name != "versions" and not (verb == "sweep" and item.name in OF_ENGINES):
             shown = "" if default_of(item) is None else f" (default: {default_of(item)})"
             assert f"{item.metadata['help']}{shown}" == found.help
             assert tuple(found.choices or ()) == item.metadata["choices"]

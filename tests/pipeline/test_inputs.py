@@ -10,7 +10,7 @@ import mobileprune
 from mobileprune.config import DataConfig
 from mobileprune.data.splits import redrawn
 from mobileprune.errors import DataError
-from mobileprune.pipeline.inputs import data_from_lineage, splits_for, splits_of
+from mobileprune.pipeline.inputs import data_from_lineage, splits_for, splits_of, with_whole_paths
 
 NAMED = {"dataset": "mnist", "members": 50, "canaries": 0.2, "seed": 1, "split_sha256": "0" * 64}
 OWN = {**NAMED, "dataset": "npz:xrays.npz"}
@@ -41,3 +41,13 @@ def test_a_path_is_never_taken_from_a_file() -> None:
     with pytest.raises(DataError, match=r"trained on xrays\.npz.*--dataset npz:PATH"):
         data_from_lineage(OWN, {"data_dir": "d"})
     assert data_from_lineage(OWN, {"dataset": "npz:here/xrays.npz"}) == DataConfig("npz:here/xrays.npz", None, 50, 0.2)
+
+
+def test_whole_paths_lead_to_the_same_data_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = {"dataset": "npz:d/a.npz", "data_dir": "d", "budget": "b.toml", "checkpoint": "../w.pt"}
+    found = with_whole_paths(mobileprune.configure(**own))
+    assert (found.data.dataset, found.data.data_dir) == (f"npz:{tmp_path}/d/a.npz", f"{tmp_path}/d")
+    assert (found.prune.budget, found.train.checkpoint) == (f"{tmp_path}/b.toml", f"{tmp_path.parent}/w.pt")
+    plain = mobileprune.configure(dataset="mnist")
+    assert with_whole_paths(plain) == plain
