@@ -62,6 +62,7 @@ class _Cluster:
 
     def __init__(self, ray: Any, num_threads: int, slots: int) -> None:
         errors = ray.exceptions
+        self.size = max(1, int(ray.cluster_resources().get("CPU", 1)) // num_threads)
         self.slots = slots
         self.lost = (
             errors.WorkerCrashedError,

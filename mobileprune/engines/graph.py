@@ -29,8 +29,10 @@ class Task:
 
 
 class Pool(Protocol):
-    """Workers. ``slots``: how many tasks are given out at a time; ``lost``: what a future raises of a lost worker."""
+    """Workers. ``size``: how many tasks they do at a time; ``slots``: how many are given out at a time; ``lost``: what a
+    future raises of a lost worker."""
 
+    size: int
     slots: int
     lost: tuple[type[BaseException], ...]
 

@@ -31,7 +31,7 @@ def pool(jobs: int, num_threads: int, address: str | None = None) -> Iterator[Po
 
 
 class _Here:
-    slots = 1
+    size = slots = 1
     lost: tuple[type[BaseException], ...] = ()
 
     def submit(self, work: Callable[[Any], Any], argument: Any) -> Future[Any]:
@@ -47,7 +47,7 @@ class _Processes:
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
     def __init__(self, jobs: int) -> None:
-        self.slots = jobs
+        self.size = self.slots = jobs
         self._fresh = get_context("spawn")  # a fork of a process with threads, such as ONNX Runtime's, can hang
         self._start()
 

@@ -8,12 +8,13 @@ from statistics import fmean
 
 
 class Clock:
-    """``kinds``: of all tasks; ``workers`` of them run at a time."""
+    """``kinds``: of all tasks. ``workers`` of them run at a time, but those of kind ``alone`` one by one."""
 
-    def __init__(self, kinds: Iterable[str], workers: int) -> None:
+    def __init__(self, kinds: Iterable[str], alone: str, workers: int = 1) -> None:
+        self.workers = workers
         self._left = Counter(kinds)
+        self._alone = alone
         self._took: dict[str, list[float]] = defaultdict(list)
-        self._workers = workers
 
     def finished(self, kind: str, seconds: float | None) -> None:
         """``seconds`` None: nothing had to be computed, which says nothing of the others."""
@@ -27,7 +28,9 @@ class Clock:
         if not known:
             return None
         others = fmean(known.values())
-        return sum(count * known.get(kind, others) for kind, count in self._left.items()) / self._workers
+        expected = {kind: count * known.get(kind, others) for kind, count in self._left.items()}
+        one_by_one = expected.pop(self._alone, 0.0)
+        return sum(expected.values()) / self.workers + one_by_one
 
 
 def in_words(seconds: float) -> str:

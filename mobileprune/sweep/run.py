@@ -92,6 +92,7 @@ def sweep(plan: Plan, folder: Path, context: Context, how: How, *, force: bool =
     tasks = graph(absolute(plan), root, context.num_threads, how.effort)
     work = _Work(plan, tasks, how, limits, folder)
     with pool(how.engine, context.num_threads) as workers:
+        work.clock.workers = workers.size
         run(work.given(context), workers, work.heard, work.failed)
     if not work.results or not work.of_points():
         raise MobilepruneError(f"no point could be made: {next(iter(work.errors.values()))}")
@@ -141,7 +142,7 @@ class _Work:
         self.latencies: dict[str, Values] = {}
         kinds = [*(task.argument.kind for task in tasks.tasks), *(TIMED for _ in plan.points)]
         self._done, self._total, self._next = 0, len(kinds), 0.0
-        self._clock = Clock(kinds, how.engine.jobs)
+        self.clock = Clock(kinds, TIMED)
 
     def given(self, context: Context) -> list[Task]:
         """The tasks; those done in this process tell of their progress."""
@@ -175,9 +176,9 @@ class _Work:
 
     def count(self, kind: str, seconds: float, *, reused: bool, error: str = "") -> None:
         self._done += 1
-        self._clock.finished(kind, None if reused else seconds)
+        self.clock.finished(kind, None if reused else seconds)
         if self.how.heard:
-            left = self._clock.seconds_left()
+            left = self.clock.seconds_left()
             self.how.heard(Heard(kind, self._done, self._total, seconds, reused, left, error))
         if (now := time.monotonic()) > self._next:
             output.write(self.folder, self.document())
@@ -196,5 +197,5 @@ class _Work:
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             effort=self.how.effort.to_dict(),
             machine=machine(),
-            progress={"done": self._done, "total": self._total, "seconds_left": self._clock.seconds_left()},
+            progress={"done": self._done, "total": self._total, "seconds_left": self.clock.seconds_left()},
         )

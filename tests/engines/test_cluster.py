@@ -101,6 +101,7 @@ def test_reference_models_are_the_same_from_a_cluster(cluster: Any, artifacts: d
 @pytest.mark.long
 def test_errors_of_tasks_are_raised_as_themselves_and_lost_workers_end(cluster: Any, tmp_path: Path) -> None:
     with pool(Engine("ray", address=cluster.address), 1) as workers:
+        assert workers.size == 2
         with pytest.raises(ArtifactError, match="is not an artifact"):
             run([Task("a", Artifact.load, tmp_path)], workers, lambda *_: None)
         with pytest.raises(MobilepruneError, match="a worker process died 3 times at a"):

@@ -28,7 +28,7 @@ class Recorder:
     lost: tuple[type[BaseException], ...] = (Lost,)
 
     def __init__(self, slots: int = 1, losing: int = 0) -> None:
-        self.slots, self.losing = slots, losing
+        self.size, self.slots, self.losing = slots, slots, losing
         self.given: list[Any] = []
 
     def submit(self, work: Callable[[Any], Any], argument: Any) -> Future[Any]:

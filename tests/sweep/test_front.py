@@ -66,7 +66,7 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 
 def test_time_left_is_judged_by_what_was_computed() -> None:
-    clock = Clock(["train", "train", "point", "point"], workers=2)
+    clock = Clock(["train", "train", "point", "point"], alone="timing", workers=2)
     assert clock.seconds_left() is None
     clock.finished("train", None)
     assert clock.seconds_left() is None, "a result that was there says nothing"
@@ -76,4 +76,7 @@ def test_time_left_is_judged_by_what_was_computed() -> None:
     assert clock.seconds_left() == 1.0
     clock.finished("point", 4.0)
     assert clock.seconds_left() == 0
+    clock = Clock(["train", "point", "timing", "timing"], alone="timing", workers=2)
+    clock.finished("train", 4.0)
+    assert clock.seconds_left() == 4 / 2 + 2 * 4, "timings are taken one by one"
     assert [in_words(s) for s in (59, 61, 5400)] == ["59 s", "1 min", "1.5 h"]
