@@ -29,7 +29,7 @@ class Task:
 
 
 class Pool(Protocol):
-    """Workers. ``size``: how many tasks they do at a time; ``slots``: how many are given out at a time; ``lost``: what a
+    """Workers. ``size``: how many tasks they do at a time; ``slots``: how many are given out; ``lost``: what a
     future raises of a lost worker."""
 
     size: int
