@@ -39,7 +39,7 @@ DIRECTLY_BELOW = {
     "convert": ["pruning"],
     "export": ["convert", "native", "sparse_operators"],
     "artifact": BASE,
-    "devices": ["artifact"],
+    "devices": ["artifact", "native"],
     "runtimes": ["devices", "native", "sparse_operators"],
     "attacks": ["runtimes"],
     "bench": ["runtimes"],
