@@ -18,8 +18,10 @@ from mobileprune.artifact import MANIFEST, Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
+from mobileprune.bench.on_device import DeviceBench, DeviceEffort, bench_on_device
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
+from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
@@ -38,6 +40,7 @@ from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
+from mobileprune.runtimes.device import DeviceRuntime
 
 Where = str | Path
 REPORT_FILES = ("report.html", "report.md", "report.json")
@@ -127,12 +130,19 @@ def bench(
     baseline: Where | None = None,
     ctx: Context | None = None,
     data: Mapping[str, Any] | None = None,
+    device: Device | str | None = None,
     **options: Any,
-) -> BenchResult:
-    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened)."""
+) -> BenchResult | DeviceBench:
+    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened).
+
+    ``options``: as :func:`mobileprune.bench.bench` has them, with a ``device`` (such as ``ssh://user@host``) as
+    :class:`mobileprune.bench.on_device.DeviceEffort`. On an emulated device instructions are counted instead of time.
+    """
     loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
     other = Artifact.load(Path(baseline)) if baseline else evaluate.relatives(loaded, dict(data or {}), ctx).baseline
-    return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    if device is None:
+        return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    return _bench_there(loaded, other, ctx, device, **options)
 
 
 def attack(
@@ -141,9 +151,12 @@ def attack(
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> AttackResult | ForeignResult:
     """Every attack that ``effort`` allows on the file, its source and the dense baseline.
+
+    ``device``: where the file is asked, such as ``qemu:cortex-a76``; its answers are held against this machine's too.
 
     ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
     (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
@@ -153,8 +166,9 @@ def attack(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found)
-    return _audit(Artifact.load(found), data, ctx, Gates(), effort)[0].attack
+    return _audit(Artifact.load(found), data, ctx, Gates(), effort, device)[0].attack
 
 
 def audit(
@@ -164,9 +178,10 @@ def audit(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> Audited | ForeignResult:
-    """The attacks and the verdict under ``policy``.
+    """The attacks and the verdict under ``policy``; with a ``device`` on the answers that the file gives there.
 
     ``data``: dataset and data_dir where the manifest cannot tell; for reference models also model (a function of the
     user's, which they run) and budget (a file).
@@ -177,9 +192,10 @@ def audit(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found, limits)
     loaded = Artifact.load(found)
-    audited, kin = _audit(loaded, data, ctx, limits, effort)
+    audited, kin = _audit(loaded, data, ctx, limits, effort, device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
     return gated(audited, loaded, measured, limits, bench=measured)
 
@@ -192,13 +208,18 @@ def report(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
 ) -> ReportResult:
-    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
+    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model).
+
+    With a ``device`` the file is asked there, as :func:`audit` does, and measured here and there.
+    """
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
-    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort())
+    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
+    there = None if device is None else _bench_there(loaded, kin.baseline, ctx, device)
     judged = gated(audited, loaded, measured, limits)
-    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {})
+    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {}, there)
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
@@ -255,13 +276,38 @@ def lint(path: Where) -> dict[str, Any]:
 
 
 def _audit(
-    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort
+    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
 ) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
     kin = evaluate.relatives(artifact, data, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
+    compared = None
+    if device is None:
+        asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
+    else:
+        with _device(device).session() as session:
+            there = DeviceRuntime(artifact, session, ctx.num_threads, _device(device).cpus)
+            asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data, there)
+        here = evaluate.subjects(artifact, Relatives(None, None), splits, ctx, effort, data)["artifact"]
+        compared = evaluate.on_device(asked["artifact"], here, there)
     verdict = evaluate.verdict(artifact, asked, limits.policy)
-    return AuditResult(evaluate.result(artifact, splits, asked, effort), verdict), kin
+    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
+
+
+def _bench_there(
+    artifact: Artifact, baseline: Artifact | None, ctx: Context, device: Device | str, **options: Any
+) -> DeviceBench:
+    effort = DeviceEffort(num_threads=ctx.num_threads, cpus=_device(device).cpus, **options)
+    with _device(device).session() as session:
+        return bench_on_device(artifact, baseline, session, effort)
+
+
+def _device(device: Device | str) -> Device:
+    return Device(device) if isinstance(device, str) else device
+
+
+def _only_artifacts(device: Device | str | None) -> None:
+    if device is not None:
+        raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")
 
 
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:

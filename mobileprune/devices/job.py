@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune import native
+from mobileprune.devices import open_device
 from mobileprune.devices.base import CountingTransport, Done, Transport, ended
 from mobileprune.devices.elf import check_fits
 from mobileprune.devices.result import RunResult, read_result
@@ -113,9 +115,9 @@ class DeviceSession:
     """
 
     def __init__(self, transport: Transport, *, runtime: Path | None = None) -> None:
-        self.transport = transport
+        self.transport, self.runtime = transport, _runtime(transport, runtime)
+        self._files = {RUNNER: _runner(transport), RUNTIME: self.runtime}
         self._there: dict[str, str] = {}
-        self._files = {RUNNER: _runner(transport), RUNTIME: _runtime(transport, runtime)}
 
     def run(self, job: Job) -> Answer:
         """Answers for all inputs, and what was measured; DeviceError says why there are none."""
@@ -233,6 +235,21 @@ class DeviceSession:
         if (size := (folder / "profile").stat().st_size) > MAX_PROFILE_BYTES:
             raise DeviceError(f"{self.transport.name}: a profile of {size:,} bytes is more than one can have")
         return (folder / "profile").read_bytes()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as the user gives it: its name, a libonnxruntime for it on this machine, CPUs to keep to (``0,1``)."""
+
+    name: str
+    runtime: Path | None = None
+    cpus: str = ""
+
+    @contextmanager
+    def session(self) -> Iterator[DeviceSession]:
+        """Raises as :func:`open_device` and :class:`DeviceSession`."""
+        with open_device(self.name) as transport:
+            yield DeviceSession(transport, runtime=self.runtime)
 
 
 def _runner(transport: Transport) -> Path:

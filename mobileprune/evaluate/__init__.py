@@ -7,6 +7,7 @@ something to hold the file against.
 from __future__ import annotations
 
 from mobileprune.evaluate.asking import Subject, ask, of_artifact, of_source
+from mobileprune.evaluate.on_device import OnDevice, on_device
 from mobileprune.evaluate.relatives import Relatives, audit_data, config_of, relatives
 from mobileprune.evaluate.results import AttackResult, AuditResult, result, verdict
 from mobileprune.evaluate.subjects import subjects
@@ -14,6 +15,7 @@ from mobileprune.evaluate.subjects import subjects
 __all__ = [
     "AttackResult",
     "AuditResult",
+    "OnDevice",
     "Relatives",
     "Subject",
     "ask",
@@ -21,6 +23,7 @@ __all__ = [
     "config_of",
     "of_artifact",
     "of_source",
+    "on_device",
     "relatives",
     "result",
     "subjects",

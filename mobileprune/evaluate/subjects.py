@@ -15,8 +15,10 @@ from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError
 from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source
+from mobileprune.evaluate.on_device import of_device
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.pipeline.context import Context
+from mobileprune.runtimes.device import DeviceRuntime
 from mobileprune.shadows import references
 
 LEARNED = tuple(
@@ -32,8 +34,9 @@ def subjects(
     context: Context,
     effort: Effort = PLAIN,
     overrides: dict[str, Any] | None = None,
+    there: DeviceRuntime | None = None,
 ) -> dict[str, Subject]:
-    """dense (where there is one), source (likewise) and artifact, the file that is judged.
+    """dense (where there is one), source (likewise) and artifact, the file that is judged, which is asked ``there``.
 
     Each is attacked with references of its own kind; other versions serve against the file alone: that there
     are several is no matter of how this one was deployed.
@@ -47,7 +50,7 @@ def subjects(
     if kin.source:
         source = of_source(kin.source)
         found["source"] = ask(source, splits, context, effort, references=known.get("source"))
-    file = of_artifact("artifact", artifact, context)
+    file = of_device(artifact, context, there) if there else of_artifact("artifact", artifact, context)
     found["artifact"] = ask(file, splits, context, effort, references=known.get("artifact"), versions=versions)
     return found
 
