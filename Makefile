@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long coverage lint clean
 
 NATIVE := export/CMakeLists.txt $(wildcard export/*.py export/*/*.c export/*/*.h)
 .venv/installed: pyproject.toml $(NATIVE)
@@ -19,6 +19,10 @@ test: .venv/installed lint  ## linters, types and tests
 
 test-long: .venv/installed  ## what takes minutes: every architecture, 10,000 damaged files
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+
+coverage: .venv/installed  ## lines and branches that `make test` runs
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report --skip-covered --fail-under=90
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@
 One image, float32, both sides in turn in one process, and only while the machine is quiet (quiet.py). The answer of
 each side is held against the dense one's first. Peers are timed in processes of their own, against the same dense
 ONNX Runtime; one that is not installed is reported as that, and one that needs another Python gets it by
-``--peer-python``. Writes results/kernels.md beside the JSON.
+``--peer-python``. Writes results/kernels-INSTRUCTIONS.md beside the JSON.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
         if args.peers:
             found["peers"] = peers(name, CENTRE, args.peers.split(","), pythons, threads, args.rounds)
         path = record("kernels", value)  # after each: the next takes long
-        write(path)
+        write()
     print(path)
 
 

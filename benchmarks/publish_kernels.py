@@ -1,4 +1,4 @@
-"""A result of kernels.py as a page: results/kernels.md.
+"""The newest result of kernels.py for each instruction set as a page: results/kernels-avx2.md, kernels-avx512.md.
 
 python benchmarks/publish_kernels.py
 """
@@ -124,9 +124,28 @@ def page(value: dict[str, Any]) -> str:
     return f"{INTRODUCTION}{cases(value)}{BESIDE}{peers(value)}{by_layer}\n{value['date']}; {machine}\n"
 
 
-def write(path: Path) -> None:
-    (RESULTS / "kernels.md").write_text(page(json.loads(path.read_text())))
+def instruction_set(value: dict[str, Any]) -> str:
+    """Of the kernels that the layers were computed by."""
+    rows = (
+        row
+        for found in value["networks"].values()
+        for case in found["cases"].values()
+        for row in case.get("layers", [])
+    )
+    return str(next(row["kernel"] for row in rows)).split("-")[0]
+
+
+def pages() -> dict[Path, str]:
+    """File -> text."""
+    values = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-kernels.json"))]
+    newest = {instruction_set(value): value for value in sorted(values, key=lambda value: value["date"])}
+    return {RESULTS / f"kernels-{name}.md": page(value) for name, value in newest.items()}
+
+
+def write() -> None:
+    for path, text in pages().items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":
-    write(max(RESULTS.glob("*-kernels.json")))
+    write()

@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 def record(name: str, value: dict[str, Any]) -> Path:
     """Write ``value`` with date and machine; returns the file."""
     facts, now = machine(), datetime.now(UTC)
-    cpu = re.sub(r"[^a-z0-9]+", "-", str(facts["cpu"]).lower()).strip("-")
+    cpu = re.sub(r"[^a-z0-9]+", "-", f"{facts['cpu']} {facts['simd']}".lower()).strip("-")
     versions = f"torch{facts['torch']}-ort{facts['onnxruntime']}"
     path = RESULTS / f"{now:%Y-%m-%d}-{cpu}-{facts['cores']}c-{versions}-{name}.json"
     write_json(path, {"benchmark": name, "date": f"{now:%Y-%m-%dT%H:%M:%SZ}", "machine": facts, **value})

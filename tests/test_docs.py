@@ -26,13 +26,21 @@ def commands(text: str) -> list[str]:
     return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("mobileprune ")]
 
 
+def anchors(path: Path) -> set[str]:
+    """Of a document's headings, as GitHub and GitLab make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_parse_and_links_lead_somewhere(path: Path) -> None:
     text = path.read_text("utf-8")
     for command in commands(text):
         parser().parse_args(shlex.split(command, comments=True)[1:])
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (path.parent / link).exists(), f"{path.name} links to {link}"
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        there = path.parent / link if link else path
+        assert there.exists(), f"{path.name} links to {link}"
+        assert not anchor or anchor in anchors(there), f"{path.name} links to {link}#{anchor}"
 
 
 def test_readme_has_commands_to_check() -> None:
@@ -70,6 +78,7 @@ def test_flags_named_in_the_documents_exist() -> None:
     known = {s for sub in chosen.choices.values() for a in sub._actions for s in a.option_strings} | {"--version"}
     known |= {"--seeds", "--repeats", "--jobs"}  # of benchmarks
     known |= {"--preset", "--build"}  # of CMake
+    known |= {"--shell"}  # of register-python-argcomplete
     for path in DOCUMENTS:
         for named in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")):
             assert named in known, f"{path.name}: {named}"
@@ -96,8 +105,12 @@ def test_every_result_in_the_readme_is_a_committed_one(monkeypatch: pytest.Monke
             assert publish_paper.short(value) in README
             assert publish_paper.page(value) == (publish.RESULTS / f"{name}.md").read_text("utf-8")
             assert publish_paper.drawing(value) == (publish.RESULTS / f"{name}.svg").read_text("utf-8")
+        import publish_kernels
+
+        for path, text in publish_kernels.pages().items():
+            assert text == path.read_text("utf-8")
     finally:
-        for name in ("attacks", "publish", "publish_paper", "record", "seeds"):
+        for name in ("attacks", "publish", "publish_kernels", "publish_paper", "record", "seeds"):
             sys.modules.pop(name, None)
 
 

@@ -14,7 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     verbose = "-v" in argv or "--verbose" in argv
     try:
-        args = parser().parse_args(argv)
+        top = parser()
+        if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+            from argcomplete import autocomplete
+
+            autocomplete(top)
+        args = top.parse_args(argv)
         from mobileprune.cli.verbs import run
 
         return run(args)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileprune import torchscript
 from mobileprune.errors import ArtifactError
 from mobileprune.files import sha256
 from mobileprune.runtimes import lite_checks
@@ -23,6 +24,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
     """Checks the archive's CRCs and operators, then a first run in a child: the interpreter itself is not hardened."""
     import torch
 
+    torchscript.require()
     _check_archive(path)
     torch.set_num_threads(options.num_threads)
     if "qnnpack" in torch.backends.quantized.supported_engines:  # the engine of phones; others saturate on many CPUs

@@ -1,4 +1,4 @@
-"""Twenty thousand layers from random bytes under AddressSanitizer and UBSan, each held against the definition."""
+"""Layers and blocks from random bytes under AddressSanitizer and UBSan, each held against the definition."""
 
 from __future__ import annotations
 
@@ -33,17 +33,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, compiler: str, sources: Path
     return folder
 
 
-def target(compiler: str, built: Path, sources: Path, text: str) -> Path:
-    (built / "fuzz.c").write_text(text)
-    flags = [
-        *SANITIZERS.split(),
-        "-std=gnu11",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-DFUZZ_MAIN",
-        f"-I{sources / 'kernels'}",
-    ]
+def target(compiler: str, built: Path, sources: Path, change: tuple[str, str] = ("", "")) -> Path:
+    """The fuzzer, in whose header ``change`` (from, to) is made."""
+    kernels = sources / "kernels"
+    header = (kernels / "fuzz.h").read_text()
+    assert change[0] in header
+    (built / "fuzz.h").write_text(header.replace(*change))
+    shutil.copy(kernels / "fuzz.c", built)
+    flags = [*SANITIZERS.split(), "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-DFUZZ_MAIN", f"-I{kernels}"]
     links = [f"-L{built}", "-lmobileprune_ops", f"-Wl,-rpath,{built}", "-lm"]
     done = run(compiler, *flags, built / "fuzz.c", "-o", built / "fuzz", *links)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -51,18 +48,20 @@ def target(compiler: str, built: Path, sources: Path, text: str) -> Path:
 
 
 @pytest.mark.long
-def test_random_layers_are_right_and_stay_in_their_buffers(compiler: str, built: Path, sources: Path) -> None:
-    fuzz = target(compiler, built, sources, (sources / "kernels" / "fuzz.c").read_text())
-    done = run(fuzz, 0, COUNT)
+def test_random_layers_and_blocks_are_right_and_stay_in_their_buffers(
+    compiler: str, built: Path, sources: Path
+) -> None:
+    done = run(target(compiler, built, sources), 0, COUNT)
     assert done.returncode == 0, done.stderr[-3000:]
-    _, layers, _, kernels = done.stdout.split()
+    _, layers, _, blocks, _, kernels = done.stdout.split()
     assert int(layers) > COUNT // 3
-    assert int(kernels) > int(layers)
+    assert int(blocks) > COUNT // 8
+    assert int(kernels) > int(layers) + int(blocks)
 
 
 @pytest.mark.long
 def test_files_are_run(compiler: str, built: Path, sources: Path) -> None:
-    fuzz = target(compiler, built, sources, (sources / "kernels" / "fuzz.c").read_text())
+    fuzz = target(compiler, built, sources)
     (built / "short").write_bytes(b"\x01")
     (built / "empty").write_bytes(b"")
     assert run(fuzz, built / "short", built / "empty").stdout.startswith("layers ")
@@ -70,8 +69,7 @@ def test_files_are_run(compiler: str, built: Path, sources: Path) -> None:
 
 @pytest.mark.long
 def test_another_definition_would_be_told(compiler: str, built: Path, sources: Path) -> None:
-    text = (sources / "kernels" / "fuzz.c").read_text()
-    assert BROKEN[0] in text
-    done = run(target(compiler, built, sources, text.replace(*BROKEN)), 0, 100)
-    assert done.returncode != 0
-    assert "a number is wrong; layer:" in done.stderr
+    fuzz = target(compiler, built, sources, BROKEN)
+    told = "".join(run(fuzz, seed, 1).stderr for seed in range(20))
+    assert "a number is wrong; layer:" in told
+    assert "a number is wrong; block:" in told

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.jit.mobile import _backport_for_mobile
 
+from mobileprune import torchscript
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export.target import ExportOptions, Storage
 from mobileprune.export.torchscript_lite.forms import FORMS, store
@@ -29,6 +29,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
+    torchscript.require()
     version = CURRENT_BYTECODE if options.bytecode_version is None else options.bytecode_version
     if version not in BYTECODE_VERSIONS:
         raise UsageError(f"--bytecode-version {version}: must be one of {', '.join(map(str, BYTECODE_VERSIONS))}")
@@ -57,6 +58,8 @@ def freeze(model: nn.Module, input_shape: tuple[int, int, int]) -> torch.jit.Scr
 
 def saved(module: torch.jit.ScriptModule, version: int) -> bytes:
     """A file of that bytecode ``version``, stripped."""
+    from torch.jit.mobile import _backport_for_mobile
+
     with tempfile.TemporaryDirectory() as folder:
         raw, older = Path(folder) / "raw.ptl", Path(folder) / "older.ptl"
         module._save_for_lite_interpreter(str(raw))

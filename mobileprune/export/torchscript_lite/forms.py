@@ -12,6 +12,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,7 +24,8 @@ from mobileprune.export.target import AUTO, DENSE, Storage
 from mobileprune.export.torchscript_lite import graph as lite
 from mobileprune.export.torchscript_lite.packed import Array
 
-Module = torch.jit.ScriptModule
+if TYPE_CHECKING:  # a torch without TorchScript can import this
+    Module = torch.jit.ScriptModule
 
 
 def dense(frozen: Module, precision: str) -> tuple[Module, int]:
