@@ -11,12 +11,14 @@ enum { MAX_THREADS = 256, MAX_DIMENSION = 1 << 24, MAX_BATCH = 4096, MAX_RUNS = 
 static const int64_t MAX_NUMBERS = (int64_t)1 << 40, MAX_IMAGE = 1 << 26; /* all together, and one image's */
 
 void fail(int code, const char *format, ...) {
+  char text[1024];
   va_list arguments;
   va_start(arguments, format);
-  fputs("runner: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  for (unsigned char *c = (unsigned char *)text; *c; c++)
+    if (*c < ' ') *c = ' '; /* the runtime's messages have several lines */
+  fprintf(stderr, "runner: %s\n", text);
   fflush(NULL);
   _exit(code); /* without the runtime's own way to end */
 }
