@@ -107,13 +107,13 @@ def bench_on_device(
     TargetUnavailableError for a target that devices do not run, DeviceError where the device fails.
     """
     effort = effort or DeviceEffort()
-    for each in filter(None, (artifact, baseline)):
-        check_file(each)
     if baseline and baseline.manifest.input_shape != artifact.manifest.input_shape:
         raise UsageError(
             f"--baseline {baseline.path}: takes images of shape {baseline.manifest.input_shape}, the artifact of "
             f"{artifact.manifest.input_shape}; on a device both are timed on the same image"
         )
+    for each in filter(None, (artifact, baseline)):
+        check_file(each)
     return (_counted if session.transport.emulated else _timed)(artifact, baseline, session, effort)
 
 

@@ -29,7 +29,7 @@ def node_times(content: bytes) -> list[NodeTime]:
     try:
         events = parse(content)
         found = _durations(events)
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise DeviceError(f"the device's profile is damaged ({str(error)[:100]}); try again") from error
     counted = {key: times[WARMUP_RUNS:] or times for key, times in found.items()}
     means = {key: sum(times) / len(times) for key, times in counted.items()}

@@ -21,7 +21,7 @@ from mobileprune.devices import open_device
 from mobileprune.devices.base import CountingTransport, Done, Transport, ended
 from mobileprune.devices.elf import check_fits
 from mobileprune.devices.result import RunResult, read_result
-from mobileprune.errors import DeviceError, DeviceLostError
+from mobileprune.errors import DeviceError, DeviceLostError, UsageError
 from mobileprune.files import sha256
 
 T = TypeVar("T")
@@ -244,6 +244,10 @@ class Device:
     name: str
     runtime: Path | None = None
     cpus: str = ""
+
+    def __post_init__(self) -> None:
+        if self.cpus and not re.fullmatch(r"[0-9]+(,[0-9]+)*", self.cpus):
+            raise UsageError(f"--cpus {self.cpus}: must be numbers of CPUs with commas between, such as 0,1")
 
     @contextmanager
     def session(self) -> Iterator[DeviceSession]:
