@@ -9,25 +9,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from mobileprune import defenses, evaluate, foreign, models
-from mobileprune.artifact import MANIFEST, Artifact, write_artifact
+from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.bench.on_device import DeviceBench, DeviceEffort, bench_on_device
+from mobileprune.bench.on_device import DeviceBench, bench_device
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
 from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
-from mobileprune.export.lint import findings_of
 from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
+from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
@@ -40,10 +40,8 @@ from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
-from mobileprune.runtimes.device import DeviceRuntime
 
 Where = str | Path
-REPORT_FILES = ("report.html", "report.md", "report.json")
 
 
 def configure(source: Where | None = None, **options: Any) -> Config:
@@ -142,7 +140,7 @@ def bench(
     other = Artifact.load(Path(baseline)) if baseline else evaluate.relatives(loaded, dict(data or {}), ctx).baseline
     if device is None:
         return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
-    return _bench_there(loaded, other, ctx, device, **options)
+    return bench_device(loaded, other, Device.of(device), num_threads=ctx.num_threads, **options)
 
 
 def attack(
@@ -217,7 +215,7 @@ def report(
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
     audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
-    there = None if device is None else _bench_there(loaded, kin.baseline, ctx, device)
+    there = bench_device(loaded, kin.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
     judged = gated(audited, loaded, measured, limits)
     result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {}, there)
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
@@ -261,18 +259,7 @@ def lint(path: Where) -> dict[str, Any]:
     ``path``: an artifact, or somebody's ``.onnx`` or ``.ptl`` file; of any other file only the bytes are searched.
     Nothing is run. Raises ArtifactError when it cannot be read as what it is.
     """
-    path = Path(path)
-    known: dict[str, tuple[int, int, int] | None] = {path.name: None}
-    found: list[dict[str, str]] = []
-    if path.is_dir():
-        artifact = Artifact.load(path)
-        known = {artifact.manifest.file: artifact.manifest.input_shape, MANIFEST: None}
-        stray = sorted(x.name for x in path.iterdir() if x.name not in {*known, *REPORT_FILES})
-        found = [{"file": name, "rule": "stray", "where": "", "what": "file beside the artifact"} for name in stray]
-    for name, shape in known.items():
-        file = path / name if path.is_dir() else path
-        found += [{"file": name, **asdict(each)} for each in findings_of(file, shape)]
-    return {"path": str(path), "findings": found}
+    return {"path": str(path), "findings": findings_in(Path(path))}
 
 
 def _audit(
@@ -280,29 +267,12 @@ def _audit(
 ) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
     kin = evaluate.relatives(artifact, data, ctx)
-    compared = None
-    if device is None:
-        asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
-    else:
-        with _device(device).session() as session:
-            there = DeviceRuntime(artifact, session, ctx.num_threads, _device(device).cpus)
-            asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data, there)
-        here = evaluate.subjects(artifact, Relatives(None, None), splits, ctx, effort, data)["artifact"]
-        compared = evaluate.on_device(asked["artifact"], here, there)
+    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
+    if device is not None:
+        here = asked["artifact"]
+        asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
     verdict = evaluate.verdict(artifact, asked, limits.policy)
     return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
-
-
-def _bench_there(
-    artifact: Artifact, baseline: Artifact | None, ctx: Context, device: Device | str, **options: Any
-) -> DeviceBench:
-    effort = DeviceEffort(num_threads=ctx.num_threads, cpus=_device(device).cpus, **options)
-    with _device(device).session() as session:
-        return bench_on_device(artifact, baseline, session, effort)
-
-
-def _device(device: Device | str) -> Device:
-    return Device(device) if isinstance(device, str) else device
 
 
 def _only_artifacts(device: Device | str | None) -> None:

@@ -14,7 +14,7 @@ from mobileprune.bench.operators import NodeTime, by_operator, node_times
 from mobileprune.bench.size import Size, artifact_size
 from mobileprune.bench.timing import Ratio, Timing, paired_ratio, timing_of
 from mobileprune.bench.validity import Check, checks
-from mobileprune.devices.job import Answer, DeviceSession, Job, Model
+from mobileprune.devices.job import Answer, Device, DeviceSession, Job, Model
 from mobileprune.errors import DeviceError, UsageError
 from mobileprune.runtimes.base import normalised
 from mobileprune.runtimes.device import check_file, device_facts, device_kernels, model_of
@@ -96,6 +96,12 @@ class DeviceEffort:
     min_secs: float = 0.5
     sustained_mins: float = 0.0
     profile: bool = False
+
+
+def bench_device(artifact: Artifact, baseline: Artifact | None, device: Device, **effort: Any) -> DeviceBench:
+    """:func:`bench_on_device` on a device as the user names it; ``effort``: fields of :class:`DeviceEffort`."""
+    with device.session() as session:
+        return bench_on_device(artifact, baseline, session, DeviceEffort(cpus=device.cpus, **effort))
 
 
 def bench_on_device(

@@ -245,6 +245,10 @@ class Device:
     runtime: Path | None = None
     cpus: str = ""
 
+    @classmethod
+    def of(cls, given: Device | str) -> Device:
+        return given if isinstance(given, Device) else cls(given)
+
     def __post_init__(self) -> None:
         if self.cpus and not re.fullmatch(r"[0-9]+(,[0-9]+)*", self.cpus):
             raise UsageError(f"--cpus {self.cpus}: must be numbers of CPUs with commas between, such as 0,1")

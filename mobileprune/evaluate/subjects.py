@@ -13,9 +13,10 @@ from mobileprune.attacks import ATTACKS, References
 from mobileprune.attacks.queries import VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
+from mobileprune.devices.job import Device
 from mobileprune.errors import DataError
 from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source
-from mobileprune.evaluate.on_device import of_device
+from mobileprune.evaluate.on_device import OnDevice, of_device, on_device
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.pipeline.context import Context
 from mobileprune.runtimes.device import DeviceRuntime
@@ -34,9 +35,8 @@ def subjects(
     context: Context,
     effort: Effort = PLAIN,
     overrides: dict[str, Any] | None = None,
-    there: DeviceRuntime | None = None,
 ) -> dict[str, Subject]:
-    """dense (where there is one), source (likewise) and artifact, the file that is judged, which is asked ``there``.
+    """dense (where there is one), source (likewise) and artifact, the file that is judged.
 
     Each is attacked with references of its own kind; other versions serve against the file alone: that there
     are several is no matter of how this one was deployed.
@@ -50,9 +50,26 @@ def subjects(
     if kin.source:
         source = of_source(kin.source)
         found["source"] = ask(source, splits, context, effort, references=known.get("source"))
-    file = of_device(artifact, context, there) if there else of_artifact("artifact", artifact, context)
+    file = of_artifact("artifact", artifact, context)
     found["artifact"] = ask(file, splits, context, effort, references=known.get("artifact"), versions=versions)
     return found
+
+
+def asked_there(
+    here: Subject,
+    artifact: Artifact,
+    splits: Splits,
+    context: Context,
+    effort: Effort,
+    device: Device,
+) -> tuple[Subject, OnDevice]:
+    """The artifact as it answers on ``device`` with the same effort, and how that differs from its answers ``here``."""
+    known = here.outputs.evidence
+    with device.session() as session:
+        runtime = DeviceRuntime(artifact, session, context.num_threads, device.cpus)
+        file = of_device(artifact, context, runtime)
+        there = ask(file, splits, context, effort, references=known.references, versions=known.versions)
+        return there, on_device(there, here, runtime)
 
 
 def _references(

@@ -19,7 +19,7 @@ import pytest
 from support.devices import CLASSES, Faulty, answers, as_model, images, job, model, needs_runner
 
 from mobileprune import native
-from mobileprune.devices import Done, open_device
+from mobileprune.devices import Done, open_device, shown_name
 from mobileprune.devices.job import Device, DeviceSession
 from mobileprune.devices.result import read_result
 from mobileprune.errors import DeviceError, DeviceLostError
@@ -337,3 +337,9 @@ def test_inputs_reach_the_device_whole(path: Path, opened: Any) -> None:
     session.run(job(path, 5))
     sent = np.fromfile(session.transport.folder / "in", "<f4").reshape(images(5).shape)
     assert np.array_equal(sent, images(5))
+
+
+def test_results_name_no_host_and_no_phone() -> None:
+    assert shown_name("ssh://me@my.board:22") == "ssh"
+    assert shown_name("adb:R58M12ABC") == "adb"
+    assert shown_name("qemu:cortex-a53") == "qemu:cortex-a53"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +74,15 @@ def test_answers_of_a_device_that_computes_otherwise_show(command, artifacts, tm
     assert any(e["low"] < e["high"] for e in found["auc_difference"]["all"].values())
 
 
+def test_stronger_attackers_ask_the_device_too(command, artifacts, tmp_path) -> None:
+    path = tmp_path / "found.json"
+    effort = ("--queries", 3, "--access", "file", "--versions", artifacts["ort"])
+    assert command("attack", artifacts["onnx"], *effort, "--device", "local", "--json", path).code == 0
+    attacks = document(path, "attack")["on_device"]["auc_difference"]["all"]
+    assert {"augmentations", "sensitivity", "gradient_norm", "version_sum"} <= attacks.keys()
+    assert {e["value"] for e in attacks.values()} == {0.0}
+
+
 def noisy(folder: Path) -> None:
     import numpy as np
 
@@ -118,6 +132,34 @@ def test_a_device_that_fails_is_exit_code_5_and_nothing_is_lost(
     assert not (tmp_path / "report").exists()
     assert devices
     assert not any(device.folder.exists() for device in devices)
+
+
+def test_an_interrupt_leaves_nothing_behind(artifacts, tmp_path) -> None:
+    """In a process of its own, while the device computes."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    argv = [
+        sys.executable,
+        "-m",
+        "mobileprune",
+        "bench",
+        str(artifacts["onnx"]),
+        "--device",
+        "local",
+        "--sustained",
+        "5",
+    ]
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    process = subprocess.Popen(
+        [*argv, "-q"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not [*scratch.glob("mobileprune-device-*/out")] and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted" in said) == (130, True), said
+    assert [*scratch.glob("mobileprune-device-*")] == []
 
 
 @pytest.mark.parametrize(
