@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from mobileprune import defenses, evaluate, foreign, models
+from mobileprune import evaluate, foreign
 from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
 from mobileprune.bench.on_device import DeviceBench, bench_device
-from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
-from mobileprune.convert.harden import hardening
+from mobileprune.config import OWNERS, Effort
 from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
@@ -29,41 +28,18 @@ from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, Explanation, explanation, look
 from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
+from mobileprune.options import check_options, given
+from mobileprune.options import configure as configure
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
-from mobileprune.pipeline.inputs import data_from_lineage
-from mobileprune.pipeline.prune import check as check_pruning
 from mobileprune.pipeline.prune import prune as run_prune
-from mobileprune.pipeline.train import adopt
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
 
 Where = str | Path
-
-
-def configure(source: Where | None = None, **options: Any) -> Config:
-    """The defaults, or what the model folder ``source`` was made from, with flat ``options`` laid over.
-
-    ``configure(sparsity=0.9, target="onnx", seed=1)``. A source built by a function of the user's needs the
-    same ``model`` given again: a file alone never decides which code is run.
-    """
-    if source is None:
-        return from_dict(nested(options))
-    info = ModelFolder.load(Path(source)).info
-    train = TrainConfig(augment=info.config["train"]["augment"])  # retraining goes on as training went
-    base = Config(data_from_lineage(info.config["data"], options), train, seed=info.config["seed"])
-    if not models.is_users(info.model):
-        base = replace(base, train=replace(train, model=info.model))
-    config = from_dict(nested(options), base)
-    if config.train.model != info.model:
-        raise UsageError(
-            f"{source} was built by {info.model}, not by {config.train.model}; using it runs that code: "
-            f"allow it with --model {info.model}"
-        )
-    return config
 
 
 def context(runs: Where | None = None, num_threads: int = 1) -> Context:
@@ -74,7 +50,7 @@ def context(runs: Where | None = None, num_threads: int = 1) -> Context:
 def train(output: Where, *, ctx: Context | None = None, force: bool = False, **options: Any) -> ModelFolder:
     """Train the dense model into the model folder ``output``; ``options`` as in :func:`configure`."""
     config = configure(**options)
-    _check_options(config, options)
+    check_options(config, options)
     check_model_output(Path(output), force)
     return copy_model(run_train(config, ctx or context()), Path(output), force)
 
@@ -84,9 +60,9 @@ def prune(
 ) -> ModelFolder:
     """Prune ``source`` (a model folder; trained first when None) into the model folder ``output``."""
     ctx, config = ctx or context(), configure(source, **options)
-    _check_options(config, options)
+    check_options(config, options)
     check_model_output(Path(output), force)
-    dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
+    dense = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=True)
     return copy_model(run_prune(dense, config, ctx), Path(output), force)
 
 
@@ -109,9 +85,9 @@ def export(
     ctx, config, output = ctx or context(), configure(source, **options), Path(output)
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
     limits = limits_of(policy)
-    _check_options(config, options)
+    check_options(config, options)
     check_artifact_output(output, force)
-    folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
+    folder = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=pruning)
     if pruning:
         folder = run_prune(folder, config, ctx)
     made = run_export(folder, config, ctx)
@@ -246,7 +222,7 @@ def explain(source: Where | None = None, **options: Any) -> Explanation:
         configure(**options)  # names every problem of theirs
         return explanation.of_file(look(Path(source)), options)
     config = configure(source, **options)
-    _check_options(config, options)
+    check_options(config, options)
     if source is None:
         return explanation.of_plan(config)
     pruning = any(OWNERS.get(option) == "prune" for option in options)
@@ -278,26 +254,3 @@ def _audit(
 def _only_artifacts(device: Device | str | None) -> None:
     if device is not None:
         raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")
-
-
-def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
-    """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
-    allowed = {"model", "lr", "batch_size", "augment"} if pruning else {"model"}
-    idle = [o for o in options if OWNERS.get(o) == "train" and o not in allowed]
-    if idle:
-        raise UsageError(
-            f"{source} is trained already: {', '.join(map(flag, idle))} would have no effect; leave it out"
-        )
-    return adopt(ModelFolder.load(Path(source)), ctx)
-
-
-def _check_options(config: Config, options: Mapping[str, Any]) -> None:
-    """What the configuration alone cannot know: names in registries, and which options go together."""
-    if {"sparsity", "channel_ratio"} <= options.keys():
-        raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
-    hardening(config.export.harden)
-    target(config.export.target).check(config.export.precision, config.export.sparse_format, config.export.kernels)
-    if config.train.checkpoint and config.train.train_defense != defenses.NONE:
-        raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
-    defenses.check(config.train.train_defense, ("training",), "--train-defense")
-    check_pruning(config)

@@ -28,7 +28,7 @@ from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = (
-    *("__main__.py", "api.py", "outputs.py", "results.py"),
+    *("__main__.py", "api.py", "options.py", "outputs.py", "results.py"),
     *("attacks", "audit", "bench", "cli", "evaluate", "inspection", "report"),
 )
 KEY_LENGTH = 32
