@@ -25,7 +25,8 @@ from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.export.lint import findings_of
 from mobileprune.foreign import ForeignResult, Stranger
-from mobileprune.inspection import Difference, Explanation, explanation, look
+from mobileprune.inspection import Difference, explanation, look
+from mobileprune.inspection.explanation import Explanation
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context

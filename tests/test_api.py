@@ -21,7 +21,8 @@ from mobileprune.config import Config
 from mobileprune.errors import ConfigError, MobilepruneError, UsageError
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
-from mobileprune.inspection import Difference, Explanation
+from mobileprune.inspection import Difference
+from mobileprune.inspection.explanation import Explanation
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.results import Audited, ReportResult
