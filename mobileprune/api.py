@@ -25,7 +25,8 @@ from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.foreign import ForeignResult, Stranger
-from mobileprune.inspection import Difference, Explanation, explanation, look
+from mobileprune.inspection import Difference, explanation, look
+from mobileprune.inspection.explanation import Explanation
 from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.options import check_options, given
