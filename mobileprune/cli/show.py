@@ -82,7 +82,8 @@ def bench(result: BenchResult) -> None:
 
 def device_bench(result: DeviceBench) -> None:
     value = result.to_dict()
-    _print(device_bench_rows(value), device_sentence(value))
+    print(device_sentence(value))
+    _print(device_bench_rows(value), "")
     for title, rows in device_tables(value):
         _print(_plain_rows(rows), title)
     if result.kernels:

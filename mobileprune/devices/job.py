@@ -29,14 +29,8 @@ START_SECS = 300.0
 """For loading the runtime and the models, beside what is timed."""
 IMAGE_SECS, EMULATED_IMAGE_SECS = 2.0, 20.0
 HASH_SECS = 300.0
-RUNNER, RUNTIME, OPERATORS, INPUTS, OUTPUTS, RESULT = (
-    "runner",
-    "libonnxruntime",
-    "operators",
-    "in",
-    "out",
-    "result.json",
-)
+RUNNER, RUNTIME, OPERATORS = "runner", "libonnxruntime", "operators"
+INPUTS, OUTPUTS, RESULT = "in", "out", "result.json"
 PROFILES = re.compile(r"profile-(model|baseline)[\w.-]*\.json")
 MAX_PROFILE_BYTES = 64 * 2**20
 MEANINGS = {
@@ -108,7 +102,7 @@ class Answer:
 
 
 class DeviceSession:
-    """Runs jobs on one device. Its transport is whoever's opened it, who closes it too.
+    """Runs jobs on one device. Whoever opened the transport closes it.
 
     ``runtime``: a libonnxruntime for the device on this machine, where the transport has none of its own.
     Raises DeviceError when there is no runner or no runtime for it, or one of another architecture.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,6 @@ from support.devices import CLASSES, Faulty, answers, as_model, images, job, mod
 from mobileprune import native
 from mobileprune.devices import Done, open_device, shown_name
 from mobileprune.devices.job import Device, DeviceSession
-from mobileprune.devices.result import read_result
 from mobileprune.errors import DeviceError, DeviceLostError
 
 pytestmark = needs_runner
@@ -166,39 +164,6 @@ def test_what_comes_back_is_not_believed(path: Path, opened: Any, after: Any, sa
         opened(after=after).run(job(path))
 
 
-def test_results_with_any_part_replaced_are_refused_or_whole(path: Path, tmp_path: Path, opened: Any) -> None:
-    """Nothing but a DeviceError comes of any value in any place."""
-    session = opened()
-    session.run(job(path, runs=5))
-    whole = json.loads((session.transport.folder / "result.json").read_text())
-    sha256, kept = as_model(path).sha256, 0
-    hostile: list[Any] = [None, 10**30, {}]
-    for place in list(places(whole)):
-        for value in hostile:
-            (tmp_path / "result.json").write_text(json.dumps(replaced(whole, place, value)))
-            try:
-                read_result(tmp_path / "result.json", "null", sha256)
-            except DeviceError:
-                continue
-            kept += 1
-    assert kept > 0, "a load time of 1.5 ms, say, is as good as another"
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield at
-    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
-    for key, part in items:
-        yield from places(part, (*at, key))
-
-
-def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
-    if not place:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[place[0]] = replaced(copy[place[0]], place[1:], new)
-    return copy
-
-
 def elf(path: Path, machine: int) -> Path:
     """The head of a program for another processor."""
     kind = b"".join(number.to_bytes(2, "little") for number in (2, machine))
@@ -270,44 +235,6 @@ def test_a_model_that_the_device_refuses(tmp_path: Path, opened: Any) -> None:
         opened().run(job(broken))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    argv = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if not mount or subprocess.run(argv, capture_output=True, check=False).returncode:
-        pytest.skip("a full disk needs root, who may mount a small one")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_full_disk_is_an_error(path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
-    says = "local: cannot write libonnxruntime there: No space left on device"
-    with pytest.raises(DeviceError, match=says), Device("local").session() as session:
-        session.run(job(path))
-    assert [*small_disk.iterdir()] == []
-
-
-def test_a_disk_that_fills_up_while_it_computes_is_an_error(path: Path, small_disk: Path, opened: Any) -> None:
-    def run(command: Sequence[str], folder: Path) -> Done:
-        (small_disk / "rest").write_bytes(bytes(2**20 - 8192))
-        done = subprocess.run(elsewhere(command, small_disk), cwd=folder, capture_output=True, text=True, check=False)
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    with pytest.raises(DeviceError, match=r"its disk is full or cannot be read: .*No space left on device"):
-        opened(execute=run).run(job(path, 2000))
-
-
-def elsewhere(command: Sequence[str], folder: Path) -> list[str]:
-    """Writes its outputs to ``folder``."""
-    words = list(command)
-    words[words.index("--outputs") + 1] = str(folder / "out")
-    return words
-
-
 class Counting(Faulty):
     def __init__(self, counts: list[int]) -> None:
         super().__init__(emulated=True)
@@ -321,12 +248,13 @@ class Counting(Faulty):
 def test_instructions_are_counted_where_the_device_counts(path: Path, tmp_path: Path, opened: Any) -> None:
     baseline = as_model(model(tmp_path / "other.onnx", seed=1))
     device = Counting([100, 250])
-    assert DeviceSession(device).count(job(path, 1, baseline=baseline)) == [100, 250]
+    session = DeviceSession(device)
+    assert session.count(job(path, 1, baseline=baseline)) == [100, 250]
     assert device.commands[0][-1] == "--count-markers"
     for counts in ([], [100], [100, 0], [1, 2, 3]):
         device.counts = counts
         with pytest.raises(DeviceError, match="must be 2 numbers above 0"):
-            DeviceSession(device).count(job(path, 1, baseline=baseline))
+            session.count(job(path, 1, baseline=baseline))
     device.close()
     with pytest.raises(DeviceError, match="counts no instructions; an emulated device does"):
         opened().count(job(path))
