@@ -1,63 +1,64 @@
-"""A device whose disk fills up, for real: on a small file system, which needs root."""
+"""A device whose disk is full, for real: a small one, mounted where nobody else sees it, which needs root."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
 from pathlib import Path
 
 import pytest
-from support.devices import Faulty, job, model, needs_runner
+from support.devices import Faulty, Runner, answers, images, job, model, needs_runner
 
+from mobileprune import native
 from mobileprune.devices import Done
-from mobileprune.devices.job import Device, DeviceSession
+from mobileprune.devices.job import DeviceSession
 from mobileprune.errors import DeviceError
 
-pytestmark = needs_runner
+pytestmark = [
+    needs_runner,
+    pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk"),
+    pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare on PATH"),
+]
+CANNOT_MOUNT = 99
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return model(tmp_path / "model.onnx")
+def mounted(folder: Path, size: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """What ``command`` said where ``disk`` is a disk of its own of ``size``, and what was left on it as last line."""
+    mount = f"mkdir -p disk && mount -t tmpfs -o size={size} tmpfs disk || exit {CANNOT_MOUNT}"
+    script = f"{mount}; {shlex.join(command)}; code=$?; echo left: $(ls -A disk); exit $code"
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "disk")}
+    argv = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode == CANNOT_MOUNT:
+        pytest.skip("this system lets nobody mount a disk of their own")
+    return done
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    argv = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if not mount or subprocess.run(argv, capture_output=True, check=False).returncode:
-        pytest.skip("a full disk needs root, who may mount a small one")
-    yield place
-    subprocess.run(["umount", place], check=True)
+def test_what_does_not_fit_on_the_device_is_an_error(tmp_path: Path, artifacts: dict[str, Path]) -> None:
+    argv = [sys.executable, "-m", "mobileprune", "bench", str(artifacts["onnx"]), "--device", "local", "--quiet"]
+    done = mounted(tmp_path, "8m", argv)
+    assert done.returncode == 5
+    assert "local: cannot write libonnxruntime there: No space left on device" in done.stderr
+    assert done.stdout == "left:\n"
 
 
-def test_a_full_disk_is_an_error(path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
-    says = "local: cannot write libonnxruntime there: No space left on device"
-    with pytest.raises(DeviceError, match=says), Device("local").session() as session:
-        session.run(job(path))
-    assert [*small_disk.iterdir()] == []
+def test_outputs_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
+    runner = Runner(tmp_path, model(tmp_path / "model.onnx"), images(2000))
+    assert runner.call().returncode == 0
+    assert runner.outputs().tobytes() == answers(tmp_path / "model.onnx", images(2000)).tobytes()
+    words = [w for k, v in {**runner.arguments, "outputs": "disk/out"}.items() for w in (f"--{k}", str(v))]
+    done = mounted(tmp_path, "16k", [str(native.runner(native.this_platform())), *words])
+    assert done.returncode == 7
+    assert done.stderr == "runner: cannot write disk/out: No space left on device\n"
+    assert done.stdout == "left:\n"
+    assert not (tmp_path / "result.json").exists()
 
 
-def test_a_disk_that_fills_up_while_it_computes_is_an_error(path: Path, small_disk: Path) -> None:
-    def run(command: Sequence[str], folder: Path) -> Done:
-        (small_disk / "rest").write_bytes(bytes(2**20 - 8192))
-        done = subprocess.run(elsewhere(command, small_disk), cwd=folder, capture_output=True, text=True, check=False)
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    device = Faulty(execute=run)
+def test_a_session_says_what_that_means(tmp_path: Path) -> None:
+    device = Faulty(execute=lambda command, folder: Done(7, "", "runner: cannot write out: No space left on device\n"))
     with pytest.raises(DeviceError, match=r"its disk is full or cannot be read: .*No space left on device"):
-        DeviceSession(device).run(job(path, 2000))
+        DeviceSession(device).run(job(model(tmp_path / "model.onnx")))
     device.close()
-    assert not device.folder.exists()
-
-
-def elsewhere(command: Sequence[str], folder: Path) -> list[str]:
-    """Writes its outputs to ``folder``."""
-    words = list(command)
-    words[words.index("--outputs") + 1] = str(folder / "out")
-    return words

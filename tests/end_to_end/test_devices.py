@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.devices import Faulty, needs_runner
+from support.native import needs_library
 
 from mobileprune import schemas
 from mobileprune.devices import DEVICES, Done
@@ -61,6 +62,19 @@ def test_the_attacks_on_a_device_are_held_against_this_machine_s(command, artifa
         }
     assert "the exported file was asked on local" in done.out
     assert "AUC there minus here" in done.out
+
+
+@needs_library
+def test_native_kernels_go_to_the_device_with_the_file(command, tiny, tmp_path) -> None:
+    path = tmp_path / "found.json"
+    assert command("export", "-o", tmp_path / "out", *tiny, "--kernels", "native").code == 0
+    assert command("attack", tmp_path / "out", "--device", "local", "--json", path).code == 0
+    value = document(path, "attack")
+    assert (value["on_device"]["top1_differ"], value["on_device"]["largest_difference"]) == (0, 0.0)
+    assert "ran on native kernels" in value["on_device"]["kernels"]
+    done = command("bench", tmp_path / "out", *QUICK, "--device", "local", "--profile", "--json", path)
+    assert {"SparseConvRelu", "SparseGemm"} <= document(path, "device_bench")["operators"].keys()
+    assert "ran on native kernels" in done.out
 
 
 def test_answers_of_a_device_that_computes_otherwise_show(command, artifacts, tmp_path, monkeypatch) -> None:
