@@ -9,24 +9,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from mobileprune import defenses, evaluate, foreign, models
-from mobileprune.artifact import MANIFEST, Artifact, write_artifact
+from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
+from mobileprune.bench.on_device import DeviceBench, bench_device
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
+from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
-from mobileprune.export.lint import findings_of
 from mobileprune.foreign import ForeignResult, Stranger
 from mobileprune.inspection import Difference, explanation, look
 from mobileprune.inspection.explanation import Explanation
+from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
@@ -41,7 +43,6 @@ from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
 
 Where = str | Path
-REPORT_FILES = ("report.html", "report.md", "report.json")
 
 
 def configure(source: Where | None = None, **options: Any) -> Config:
@@ -128,12 +129,19 @@ def bench(
     baseline: Where | None = None,
     ctx: Context | None = None,
     data: Mapping[str, Any] | None = None,
+    device: Device | str | None = None,
     **options: Any,
-) -> BenchResult:
-    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened)."""
+) -> BenchResult | DeviceBench:
+    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened).
+
+    ``options``: as :func:`mobileprune.bench.bench` has them, with a ``device`` (such as ``ssh://user@host``) as
+    :class:`mobileprune.bench.on_device.DeviceEffort`. On an emulated device instructions are counted instead of time.
+    """
     loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
     other = Artifact.load(Path(baseline)) if baseline else evaluate.relatives(loaded, dict(data or {}), ctx).baseline
-    return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    if device is None:
+        return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    return bench_device(loaded, other, Device.of(device), num_threads=ctx.num_threads, **options)
 
 
 def attack(
@@ -142,9 +150,12 @@ def attack(
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> AttackResult | ForeignResult:
     """Every attack that ``effort`` allows on the file, its source and the dense baseline.
+
+    ``device``: where the file is asked, such as ``qemu:cortex-a76``; its answers are held against this machine's too.
 
     ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
     (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
@@ -154,8 +165,9 @@ def attack(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found)
-    return _audit(Artifact.load(found), data, ctx, Gates(), effort)[0].attack
+    return _audit(Artifact.load(found), data, ctx, Gates(), effort, device)[0].attack
 
 
 def audit(
@@ -165,9 +177,10 @@ def audit(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> Audited | ForeignResult:
-    """The attacks and the verdict under ``policy``.
+    """The attacks and the verdict under ``policy``; with a ``device`` on the answers that the file gives there.
 
     ``data``: dataset and data_dir where the manifest cannot tell; for reference models also model (a function of the
     user's, which they run) and budget (a file).
@@ -178,9 +191,10 @@ def audit(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found, limits)
     loaded = Artifact.load(found)
-    audited, kin = _audit(loaded, data, ctx, limits, effort)
+    audited, kin = _audit(loaded, data, ctx, limits, effort, device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
     return gated(audited, loaded, measured, limits, bench=measured)
 
@@ -193,13 +207,18 @@ def report(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
 ) -> ReportResult:
-    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
+    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model).
+
+    With a ``device`` the file is asked there, as :func:`audit` does, and measured here and there.
+    """
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
-    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort())
+    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
+    there = bench_device(loaded, kin.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
     judged = gated(audited, loaded, measured, limits)
-    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {})
+    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {}, there)
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
@@ -241,28 +260,25 @@ def lint(path: Where) -> dict[str, Any]:
     ``path``: an artifact, or somebody's ``.onnx`` or ``.ptl`` file; of any other file only the bytes are searched.
     Nothing is run. Raises ArtifactError when it cannot be read as what it is.
     """
-    path = Path(path)
-    known: dict[str, tuple[int, int, int] | None] = {path.name: None}
-    found: list[dict[str, str]] = []
-    if path.is_dir():
-        artifact = Artifact.load(path)
-        known = {artifact.manifest.file: artifact.manifest.input_shape, MANIFEST: None}
-        stray = sorted(x.name for x in path.iterdir() if x.name not in {*known, *REPORT_FILES})
-        found = [{"file": name, "rule": "stray", "where": "", "what": "file beside the artifact"} for name in stray]
-    for name, shape in known.items():
-        file = path / name if path.is_dir() else path
-        found += [{"file": name, **asdict(each)} for each in findings_of(file, shape)]
-    return {"path": str(path), "findings": found}
+    return {"path": str(path), "findings": findings_in(Path(path))}
 
 
 def _audit(
-    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort
+    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
 ) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
     kin = evaluate.relatives(artifact, data, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
+    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
+    if device is not None:
+        here = asked["artifact"]
+        asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
     verdict = evaluate.verdict(artifact, asked, limits.policy)
-    return AuditResult(evaluate.result(artifact, splits, asked, effort), verdict), kin
+    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
+
+
+def _only_artifacts(device: Device | str | None) -> None:
+    if device is not None:
+        raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")
 
 
 def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:

@@ -11,6 +11,7 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gate, Gates
 from mobileprune.audit.verdict import EXIT_CODES, Policy
 from mobileprune.bench import BenchResult
+from mobileprune.bench.on_device import DeviceBench
 from mobileprune.evaluate import AuditResult
 from mobileprune.runs import StepResult
 
@@ -37,15 +38,17 @@ class Audited(AuditResult):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Everything measured on one artifact; ``paths`` are the written report files."""
+    """Everything measured on one artifact, on a device too if one was given; ``paths`` are the written files."""
 
     artifact: Artifact
     bench: BenchResult
     audit: Audited
     steps: tuple[StepResult, ...]
     paths: dict[str, Path]
+    device_bench: DeviceBench | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        elsewhere = {"device_bench": self.device_bench.to_dict()} if self.device_bench else {}
         return {
             "artifact": str(self.artifact.path),
             "manifest": self.artifact.manifest.to_dict(),
@@ -53,6 +56,7 @@ class ReportResult:
             "audit": self.audit.to_dict(),
             "steps": [step.to_dict() for step in self.steps],
             "report": {kind: str(path) for kind, path in self.paths.items()},
+            **elsewhere,
         }
 
 

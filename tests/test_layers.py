@@ -40,7 +40,7 @@ DIRECTLY_BELOW = {
     "convert": ["pruning"],
     "export": ["convert", "native", "sparse_operators", "torchscript"],
     "artifact": BASE,
-    "devices": ["artifact"],
+    "devices": ["artifact", "native"],
     "runtimes": ["devices", "native", "sparse_operators", "torchscript"],
     "attacks": ["runtimes"],
     "bench": ["runtimes"],

@@ -14,7 +14,7 @@ from mobileprune.bench.kernels import KernelsMeasured, compare_kernels
 from mobileprune.bench.load import LoadWatch
 from mobileprune.bench.machine import machine
 from mobileprune.bench.memory import Memory, peak_load_memory, probe_command
-from mobileprune.bench.size import Size, file_size
+from mobileprune.bench.size import Size, artifact_size, file_size
 from mobileprune.bench.timing import Comparison, Ratio, Timing, interleave, measure
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def bench(
     kernels = compare_kernels(kernels_used(artifact), lambda native: runner(artifact, native=native), pairs)
     loads_ms = _load_ms(artifacts, num_threads)
     costs = [
-        Costs(latency, load_ms, _size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
+        Costs(latency, load_ms, artifact_size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
         for one, latency, load_ms in zip(artifacts, latencies, loads_ms, strict=True)
     ]
     return BenchResult(
@@ -139,9 +139,3 @@ def _load_ms(artifacts: list[Artifact], num_threads: int) -> list[float]:
             open_runtime(one, num_threads=num_threads)
             taken.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(taken) for taken in times_ms]
-
-
-def _size(artifact: Artifact) -> Size:
-    counts = artifact.manifest.sparsity
-    total = int(counts["all_total"])
-    return file_size(artifact.model_path, nonzeros=total - int(counts["all_zeros"]), weights=total)

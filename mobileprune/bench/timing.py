@@ -73,7 +73,7 @@ def interleave(
     watch = LoadWatch(clock, other_cpu)
     first, second = _blocks((baseline, candidate), warmup_runs, min_runs, min_secs, block_secs, clock)
     load, valid, note = watch.finish()
-    return Comparison(_timing(first), _timing(second), paired_ratio(first, second, seed=seed), load, valid, note)
+    return Comparison(timing_of(first), timing_of(second), paired_ratio(first, second, seed=seed), load, valid, note)
 
 
 def measure(
@@ -86,7 +86,7 @@ def measure(
     clock: Clock = time.perf_counter,
 ) -> Timing:
     """Time one function alone, by the rules of :func:`interleave`."""
-    return _timing(_blocks((fn,), warmup_runs, min_runs, min_secs, block_secs, clock)[0])
+    return timing_of(_blocks((fn,), warmup_runs, min_runs, min_secs, block_secs, clock)[0])
 
 
 def paired_ratio(
@@ -127,7 +127,8 @@ def _block(fn: Callable[[], object], secs: float, clock: Clock) -> list[float]:
     return times
 
 
-def _timing(blocks: list[list[float]]) -> Timing:
+def timing_of(blocks: list[list[float]]) -> Timing:
+    """Of run times in seconds."""
     times = 1e3 * np.concatenate([np.asarray(block) for block in blocks])
     p50, p90, p99 = (float(p) for p in np.percentile(times, [50, 90, 99]))
     return Timing(p50, p90, p99, float(times.mean()), times.size, len(blocks))

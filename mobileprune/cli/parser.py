@@ -43,6 +43,15 @@ STRANGERS = {
 }
 ATTACKING, JUDGING = ("attack", "audit", "report", "export"), ("audit", "report", "export")
 ANY_MODEL = ("attack", "audit")
+ON_DEVICES = ("bench", "attack", "audit", "report")
+DEVICE = {
+    "--device": (
+        "NAME",
+        "where the file runs instead of in this process: local, qemu:CPU, ssh://USER@HOST, adb[:SERIAL]",
+    ),
+    "--device-runtime": ("FILE", "the libonnxruntime.so for that device, on this machine"),
+    "--cpus": ("N,N", "CPUs of the device to keep to (default: any)"),
+}
 OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
     "--budget": "the budget file that it was pruned with, which reference models need too",
@@ -77,7 +86,15 @@ class _Parser(argparse.ArgumentParser):
 def _suggestion(message: str) -> str:
     """``did you mean ...?`` for a flag or verb that argparse does not know."""
     attacker = (flag(item.name) for item in fields(Effort))
-    known = {*verbs(), *(flag(name) for name in ("seed", *OWNERS)), *POLICY, *GATE_FILES, *STRANGERS, *attacker}
+    known = {
+        *verbs(),
+        *(flag(name) for name in ("seed", *OWNERS)),
+        *POLICY,
+        *GATE_FILES,
+        *STRANGERS,
+        *DEVICE,
+        *attacker,
+    }
     wrong = re.search(r"(?:unrecognized arguments: .*?|invalid choice: ')(--[\w-]+|\w+)", message)
     near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
     return f"did you mean {near[0]!r}? " if near else ""
@@ -103,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
             _strangers(sub.add_argument_group("a model that mobileprune did not make"))
         if verb in ATTACKING:
             _attacker(sub.add_argument_group("attacker"), make="train" in sections)
+        if verb in ON_DEVICES:
+            _device(sub.add_argument_group("device"), verb)
         if verb in JUDGING:
             _policy(sub.add_argument_group("policy"))
         _common(sub, verb)
@@ -178,6 +197,15 @@ def _attacker(group: Any, *, make: bool) -> None:
     if not make:
         for name, text in OF_REFERENCES.items():
             group.add_argument(name, metavar="NAME", default=argparse.SUPPRESS, help=text)
+
+
+def _device(group: Any, verb: str) -> None:
+    for name, (metavar, text) in DEVICE.items():
+        group.add_argument(name, metavar=metavar, default=argparse.SUPPRESS, help=text)
+    if verb == "bench":
+        group.add_argument("--profile", action="store_true", help="also the time of every node, by the runtime's clock")
+        text = "go on for so many minutes, to see whether the device slows down as it grows hot"
+        group.add_argument("--sustained", type=float, default=0.0, metavar="MINUTES", help=text)
 
 
 def _policy(group: Any) -> None:

@@ -10,10 +10,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from mobileprune.bench import BenchResult
+from mobileprune.bench.on_device import DeviceBench
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
+from mobileprune.report.device import (
+    device_bench_rows,
+    device_sentence,
+    device_tables,
+    on_device_rows,
+    on_device_title,
+)
 from mobileprune.report.tables import (
     GROUPS,
     Rows,
@@ -72,6 +80,17 @@ def bench(result: BenchResult) -> None:
         print(f"timings are not valid: {result.note}")
 
 
+def device_bench(result: DeviceBench) -> None:
+    value = result.to_dict()
+    _print(device_bench_rows(value), device_sentence(value))
+    for title, rows in device_tables(value):
+        _print(_plain_rows(rows), title)
+    if result.kernels:
+        print(result.kernels)
+    if not result.valid:
+        print(f"timings are not valid: {'; '.join(check.note for check in result.checks if check.ok is False)}")
+
+
 def attack(result: AttackResult) -> None:
     _attacks(result.to_dict(), "exported file")
 
@@ -92,6 +111,8 @@ def _attacks(value: dict[str, Any], what: str) -> None:
         head, *rows = attack_rows(value, group)
         _print([tuple(name.replace("exported file", what) for name in head), *rows], f"every attack, {GROUPS[group]}")
         _print(rate_rows(value, group), f"the {what}, {GROUPS[group]}")
+        if "on_device" in value:
+            _print(on_device_rows(value["on_device"], group), f"{on_device_title(value['on_device'])}, {GROUPS[group]}")
     for why, names in _skipped(value["subjects"]["artifact"]["skipped"]).items():
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
@@ -136,6 +157,8 @@ def report(result: ReportResult) -> None:
         print(kernels_sentence(kernels))
     if result.bench.kernels:
         print(result.bench.kernels.note)
+    if result.device_bench:
+        device_bench(result.device_bench)
     verdict(value["audit"]["verdict"], value["audit"]["gates"])
     print(f"report: {value['report']['html']}")
 

@@ -13,10 +13,12 @@ from mobileprune import api
 from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
+from mobileprune.bench.on_device import DeviceBench
 from mobileprune.cli import show
-from mobileprune.cli.parser import POLICY, STRANGERS, options_from
+from mobileprune.cli.parser import DEVICE, POLICY, STRANGERS, options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import Effort, nested, to_toml
+from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
 from mobileprune.foreign import ForeignResult, Stranger
@@ -27,7 +29,9 @@ from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore
 
 LINT_FAILED = 3
+MAX_SUSTAINED_MINS = 240
 FOREIGN = "mobileprune.foreign/1"
+DEVICE_BENCH = "mobileprune.device_bench/1"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +64,16 @@ def _effort(args: argparse.Namespace) -> Effort:
 
 def _stranger(args: argparse.Namespace) -> Stranger:
     return cast(Stranger, _given(args, STRANGERS))
+
+
+def _device(args: argparse.Namespace) -> Device | None:
+    given = _given(args, DEVICE)
+    if "device" not in given:
+        if given:
+            raise UsageError("--device-runtime and --cpus are for a device: say which with --device NAME")
+        return None
+    runtime = given.get("device_runtime")
+    return Device(given["device"], Path(runtime) if runtime else None, given.get("cpus", ""))
 
 
 def _data(args: argparse.Namespace) -> dict[str, Any]:
@@ -139,22 +153,35 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 def _bench(args: argparse.Namespace, console: Console) -> int:
     if args.num_runs < 1 or args.warmup_runs < 0 or not 0 <= args.min_secs < 3600:
         raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0, --min-secs in [0, 3600)")
+    if not 0 <= args.sustained <= MAX_SUSTAINED_MINS:
+        raise UsageError(f"--sustained {args.sustained:g}: must be minutes from 0 to {MAX_SUSTAINED_MINS}")
+    device, alone = _device(args), {"profile": args.profile, "sustained_mins": args.sustained}
+    if device is None and any(alone.values()):
+        raise UsageError(
+            "--profile and --sustained are measured by the device runner: add --device local for this machine"
+        )
     result = api.bench(
         args.artifact,
         baseline=args.baseline,
         ctx=_context(args, console),
         data=_data(args),
+        device=device,
         min_runs=args.num_runs,
         warmup_runs=args.warmup_runs,
         min_secs=args.min_secs,
+        **(alone if device else {}),
     )
-    _finish(args, result.to_dict(), lambda: show.bench(result))
+    if isinstance(result, DeviceBench):
+        _finish(args, {"schema": DEVICE_BENCH, **result.to_dict()}, lambda: show.device_bench(result))
+    else:
+        _finish(args, result.to_dict(), lambda: show.bench(result))
     return 0
 
 
 def _attack(args: argparse.Namespace, console: Console) -> int:
     ctx, effort = _context(args, console), _effort(args)
-    result = api.attack(args.artifact, data=_data(args), ctx=ctx, effort=effort, **_stranger(args))
+    given: dict[str, Any] = {"data": _data(args), "device": _device(args)}
+    result = api.attack(args.artifact, ctx=ctx, effort=effort, **given, **_stranger(args))
     if isinstance(result, ForeignResult):
         _finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
     else:
@@ -164,7 +191,8 @@ def _attack(args: argparse.Namespace, console: Console) -> int:
 
 def _audit(args: argparse.Namespace, console: Console) -> int:
     ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
-    result = api.audit(args.artifact, data=_data(args), ctx=ctx, policy=limits, effort=effort, **_stranger(args))
+    given: dict[str, Any] = {"data": _data(args), "device": _device(args)}
+    result = api.audit(args.artifact, ctx=ctx, policy=limits, effort=effort, **given, **_stranger(args))
     value = result.to_dict()
     if isinstance(result, ForeignResult):
         _finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))
@@ -178,7 +206,8 @@ def _audit(args: argparse.Namespace, console: Console) -> int:
 
 def _report(args: argparse.Namespace, console: Console) -> int:
     ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
-    result = api.report(args.artifact, args.output, data=_data(args), ctx=ctx, policy=limits, effort=effort)
+    given: dict[str, Any] = {"data": _data(args), "device": _device(args)}
+    result = api.report(args.artifact, args.output, ctx=ctx, policy=limits, effort=effort, **given)
     return _reported(args, result)
 
 

@@ -20,6 +20,9 @@ DEVICES: dict[str, Callable[[str], Transport]] = {
     "local": _local,
 }
 
+PRIVATE = ("adb", "ssh")
+"""Kinds whose names tell who somebody is."""
+
 
 def kind_of(name: str) -> str:
     """``qemu`` of ``qemu:cortex-a53``, ``ssh`` of ``ssh://user@host``; UsageError when there is no such kind."""
@@ -27,6 +30,12 @@ def kind_of(name: str) -> str:
     if kind not in DEVICES:
         raise unknown("device", name, DEVICES)
     return kind
+
+
+def shown_name(name: str) -> str:
+    """For results that leave this machine: the name, but for hosts and serial numbers only their kind."""
+    kind = name.partition(":")[0]
+    return kind if kind in PRIVATE else name
 
 
 @contextmanager
@@ -46,4 +55,4 @@ def open_device(name: str) -> Iterator[Transport]:
         transport.close()
 
 
-__all__ = ["DEVICES", "CountingTransport", "Done", "Transport", "kind_of", "open_device"]
+__all__ = ["DEVICES", "CountingTransport", "Done", "Transport", "kind_of", "open_device", "shown_name"]

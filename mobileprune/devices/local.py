@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform as system
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -14,16 +12,7 @@ from pathlib import Path
 
 from mobileprune.devices.base import Done, cause, remote_name
 from mobileprune.errors import DeviceError
-
-MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64", "armv7l": "armv7"}
-
-
-def local_platform() -> str:
-    """The preset of export/CMakePresets.json that builds for this machine."""
-    machine = MACHINES.get(system.machine().lower(), system.machine().lower())
-    if sys.platform == "darwin":
-        return "macos-arm64" if machine == "aarch64" else f"macos-{machine}"
-    return f"{sys.platform}-{machine}"
+from mobileprune.native import this_platform
 
 
 def installed_runtime() -> Path | None:
@@ -43,7 +32,7 @@ class LocalTransport:
     def __init__(self, name: str) -> None:
         if name != "local":
             raise DeviceError(f"device {name!r}: this machine is just 'local'")
-        self.name, self.platform, self.runtime = name, local_platform(), installed_runtime()
+        self.name, self.platform, self.runtime = name, this_platform(), installed_runtime()
         self._folder = _new_folder()
 
     def push(self, source: Path, remote: str) -> None:
@@ -90,7 +79,7 @@ class NullTransport(LocalTransport):
         platform: str | None = None,
         emulated: bool = False,
     ) -> None:
-        self.name, self.platform, self.runtime = name, platform or local_platform(), installed_runtime()
+        self.name, self.platform, self.runtime = name, platform or this_platform(), installed_runtime()
         self.emulated = emulated
         self._respond, self._folder = respond, _new_folder()
 

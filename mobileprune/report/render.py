@@ -8,6 +8,13 @@ from typing import Any
 
 import jinja2
 
+from mobileprune.report.device import (
+    device_bench_rows,
+    device_sentence,
+    device_tables,
+    on_device_rows,
+    on_device_title,
+)
 from mobileprune.report.roc import Panel, panel
 from mobileprune.report.tables import (
     GROUPS,
@@ -93,6 +100,12 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
         ("Sparsity by layer", layer_rows(value)),
     ]
+    if there := value.get("device_bench"):
+        tables.append((device_sentence(there), device_bench_rows(there)))
+        tables += [(title or "Checks of the timing there", rows) for title, rows in device_tables(there)]
+    if on_device := audit.get("on_device"):
+        title = on_device_title(on_device).capitalize()
+        tables += [(f"{title}: {GROUPS[group]}", on_device_rows(on_device, group)) for group in present]
     kernels = manifest["storage"].get("kernels")
     if kernels:
         tables.append(("Kernels by layer", kernel_rows(kernels)))
