@@ -26,8 +26,8 @@ RECORD, FORMAT = "setup.json", 1
 SET_UP = "mobileprune devices setup qemu"
 PLATFORM, PLUGIN, OPERATORS = "linux-aarch64", "libmobileprune_count.so", "libmobileprune_ops.so"
 CROSS = (
-    f"pip install ziglang cmake, then reinstall mobileprune from its sources with MOBILEPRUNE_CROSS={PLATFORM} and "
-    "zig's folder in PATH"
+    f"with ziglang and CMake installed, reinstall mobileprune from its sources with MOBILEPRUNE_CROSS={PLATFORM} "
+    "(export/README.md, 'Devices')"
 )
 INSTALL = "on Debian and Ubuntu: apt-get install qemu-user (qemu-user-static takes no plugins)"
 
@@ -106,10 +106,13 @@ def plugin() -> Path:
     return found
 
 
-def programs() -> list[Path]:
-    """What runs there: the device runner, and the native operators; DeviceError where they were not built."""
-    found = [native.runner(PLATFORM), native.built_for(PLATFORM, OPERATORS)]
-    built = [path for path in found if path is not None]
-    if len(built) == len(found):
-        return built
-    raise DeviceError(f"qemu: the runner for {PLATFORM} was not built: {CROSS}")
+def check_programs() -> None:
+    """DeviceError where the runner and the native operators for the emulated system were not built."""
+    if native.runner(PLATFORM) is None or native.built_for(PLATFORM, OPERATORS) is None:
+        raise DeviceError(f"qemu: the runner for {PLATFORM} was not built: {CROSS}")
+
+
+def runtime_for(platform: str) -> Path | None:
+    """A libonnxruntime that was prepared for an emulated device fits real ones too."""
+    parts = Parts.look()
+    return runtime_of(parts) if platform == PLATFORM and parts.whole("runtime") else None

@@ -17,8 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from mobileprune.devices.base import Done, cause, remote_name
+from mobileprune.devices.local import installed_runtime
+from mobileprune.devices.qemu_parts import runtime_for
 from mobileprune.errors import DeviceError, DeviceLostError
-from mobileprune.native import MACHINES
+from mobileprune.native import MACHINES, this_platform
 
 TRANSFER_SECS = 1800.0
 """For one file."""
@@ -33,7 +35,7 @@ class ShellTransport(ABC):
 
     def __init__(self, name: str, parent: str) -> None:
         """``parent``: the folder, as a word for the shell, in which the working folder is made."""
-        self.name, self.runtime = name, None
+        self.name = name
         self._token = secrets.token_hex(8)
         self._folder: str | None = None
         facts = self._asked(
@@ -44,6 +46,8 @@ class ShellTransport(ABC):
         ).split("\n")
         self._folder, (system, machine, bits, abi) = facts[0], facts[1:5]
         self.platform = _platform(system, machine, bits, abi)
+        alike = self.platform == this_platform()
+        self.runtime = installed_runtime() if alike else runtime_for(self.platform)
 
     @abstractmethod
     def _client(self, script: str) -> list[str]:
