@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,6 +21,8 @@ from mobileprune.bench import bench as run_bench
 from mobileprune.bench.on_device import DeviceBench, DeviceEffort, bench_on_device
 from mobileprune.config import OWNERS, Config, Effort, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
+from mobileprune.devices import doctor
+from mobileprune.devices.doctor import DevicesResult
 from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
@@ -331,3 +333,24 @@ def _check_options(config: Config, options: Mapping[str, Any]) -> None:
         raise UsageError("--train-defense has no effect on weights that come from --checkpoint; leave one of them out")
     defenses.check(config.train.train_defense, ("training",), "--train-defense")
     check_pruning(config)
+
+
+def devices(
+    action: str = "list",
+    device: str | None = None,
+    *,
+    runtime: Where | None = None,
+    say: Callable[[str], None] | None = None,
+) -> DevicesResult:
+    """``list`` the devices; let the ``doctor`` try one as far as an inference; ``setup`` or ``remove`` what qemu needs.
+
+    ``runtime``: the doctor's libonnxruntime for a device that mobileprune has none for. ``say`` is told what a set-up
+    is about to do. Raises DeviceError when a set-up fails, UsageError for an action without its device.
+    """
+    if action == "list" and device is None and runtime is None:
+        return doctor.listed()
+    if device is None or action not in ("doctor", "setup", "remove") or (runtime and action != "doctor"):
+        raise UsageError("devices takes list, doctor DEVICE (with --device-runtime), setup qemu or remove qemu")
+    if action == "doctor":
+        return doctor.examined(device, Path(runtime) if runtime else None)
+    return doctor.prepared(device, say or (lambda text: None)) if action == "setup" else doctor.removed(device)

@@ -34,10 +34,8 @@ class AdbTransport(ShellTransport):
             raise DeviceError(f"{self.name}: cannot send {remote}: there is no such file here")
         what = f"cannot write {remote} there"
         self._transfer(["push", str(source.resolve()), f"{self._folder}/{PART}"], what)
-        self._asked(
-            f"cd {self._there} && chmod {mode_of(source)} {PART} && {parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)}",
-            what,
-        )
+        placed = f"chmod {mode_of(source)} {PART} && {parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)}"
+        self._asked(f"cd {self._there} && {placed}", what)
 
     def pull(self, remote: str, target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="mobileprune-pull-") as work:
@@ -68,7 +66,7 @@ class AdbTransport(ShellTransport):
 
 
 def attached(name: str = "adb") -> dict[str, str]:
-    """Serial -> state of all that adb sees: ``device`` means ready. adb starts its own server for it, as it always does."""
+    """Serial -> state of all that adb sees: ``device`` means ready. adb starts its server for it, as it always does."""
     try:
         done = _adb(name, ["devices"], STEP_SECS)
     except subprocess.TimeoutExpired:
@@ -83,7 +81,7 @@ def adb_program(name: str) -> str:
     found = shutil.which("adb")
     if not found:
         raise DeviceError(
-            f"{name}: adb is not installed; on Debian and Ubuntu: apt-get install adb, elsewhere Android's platform tools"
+            f"{name}: adb is not installed; on Debian and Ubuntu: apt-get install adb (of Android's platform tools)"
         )
     return found
 

@@ -26,7 +26,5 @@ class Profile:
 
 PROFILES = {
     "cortex-a53": Profile("0xd03", "0x0", f"{_V8} cpuid"),
-    "cortex-a76": Profile(
-        "0xd0b", "0x4", f"{_V8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"
-    ),
+    "cortex-a76": Profile("0xd0b", "0x4", f"{_V8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"),
 }

@@ -1,7 +1,7 @@
 """A processor that QEMU's user emulation stands in for: programs for aarch64 Linux run here, one process each.
 
-``-cpu`` is always given, since the default has features of no processor there is. Times say nothing about the processor;
-instructions do, and repeat: a plugin (``export/qemu/count.c``) counts them.
+``-cpu`` is always given, since the default has features of no processor there is. Times say nothing about the
+processor; instructions do, and repeat: a plugin (``export/qemu/count.c``) counts them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What ``devices setup qemu`` prepares and a ``qemu:`` device needs, and where it is.
 
-    FOLDER/setup.json         what is there: the runtime's version, and each file with its SHA-256
-    FOLDER/system/            C and C++ libraries of aarch64 Linux
-    FOLDER/runtime/           libonnxruntime for aarch64
-    FOLDER/profiles/CPU/      the system again (links), with /proc/cpuinfo of that processor
+FOLDER/setup.json         what is there: the runtime's version, and each file with its SHA-256
+FOLDER/system/            C and C++ libraries of aarch64 Linux
+FOLDER/runtime/           libonnxruntime for aarch64
+FOLDER/profiles/CPU/      the system again (links), with /proc/cpuinfo of that processor
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Parts:
 
 def runtime_of(parts: Parts) -> Path:
     """The shared library of ONNX Runtime for aarch64."""
-    return parts.folder / next(iter(parts.record["runtime"]["files"]))
+    return Path(parts.folder, next(iter(parts.record["runtime"]["files"])))
 
 
 def emulator() -> str:

@@ -1,8 +1,8 @@
 """``mobileprune devices setup qemu``: downloads what an emulated aarch64 needs, by the package managers that are there.
 
-Nothing is installed on this machine and no root rights are needed: apt downloads a few arm64 packages into a state of its
-own, dpkg-deb unpacks them, pip downloads the aarch64 wheel of the onnxruntime that is installed here. Which servers they
-ask, and whom they trust, is as they are configured. A step that was done and is whole is kept.
+Nothing is installed on this machine and no root rights are needed: apt downloads a few arm64 packages into a state of
+its own, dpkg-deb unpacks them, pip downloads the aarch64 wheel of the onnxruntime that is installed here. Which servers
+they ask, and whom they trust, is as they are configured. A step that was done and is whole is kept.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def missing_tools() -> list[str]:
 
 
 def set_up(say: Say) -> list[tuple[str, bool]]:
-    """Each step, and whether it was kept from before. DeviceError that names all tools that are missing, or what failed."""
+    """Each step, and whether it was kept from before. DeviceError names all tools that are missing, or what failed."""
     if missing := missing_tools():
         raise DeviceError(f"qemu: not set up: {'; '.join(missing)}")
     parts, done = Parts.look(), []

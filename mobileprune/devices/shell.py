@@ -1,7 +1,7 @@
 """A device behind a shell, reached over ssh or adb: a working folder there, and commands in it.
 
-Words are quoted for the shell here, so any name and argument will do. The exit code comes back as text after the output:
-ssh gives its own failures the code 255, which a program can end with too, and adb of old devices gives none at all.
+Words are quoted for the shell here, so any name and argument will do. The exit code comes back as text after the
+output: ssh gives its own failures the code 255, which a program can end with too, and adb of old devices gives none.
 """
 
 from __future__ import annotations

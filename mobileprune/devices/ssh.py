@@ -1,7 +1,7 @@
 """A device that OpenSSH's client reaches: ``ssh://user@host:port``, or a host of the user's ssh configuration.
 
-Only a host whose key is known is spoken to, and only with a key that asks no question. Nothing but ``sh`` and the usual small
-tools are needed there.
+Only a host whose key is known is spoken to, and only with a key that asks no question. Nothing but ``sh`` and the usual
+small tools are needed there.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ class SshTransport(ShellTransport):
         self._path(remote)
         try:
             with source.open("rb") as file:
-                bytes_count = os.fstat(file.fileno()).st_size
-                script = (
-                    f"cd {self._there} && cat >{PART} && [ $(wc -c <{PART}) -eq {bytes_count} ] && chmod {mode_of(source)} {PART} "
-                    f"&& {parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)} || {{ rm -f {PART}; exit 9; }}"
-                )
+                arrived = f"[ $(wc -c <{PART}) -eq {os.fstat(file.fileno()).st_size} ]"
+                placed = f"{parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)}"
+                steps = f"cat >{PART} && {arrived} && chmod {mode_of(source)} {PART} && {placed}"
+                script = f"cd {self._there} && {{ {steps} || {{ rm -f {PART}; exit 9; }}; }}"
                 done = subprocess.run(
                     self._client(script), stdin=file, capture_output=True, timeout=TRANSFER_SECS, check=False
                 )
@@ -67,12 +66,15 @@ class SshTransport(ShellTransport):
         with tempfile.TemporaryDirectory(prefix="mobileprune-pull-") as work, tempfile.TemporaryFile() as said:
             part = Path(work) / "part"
             try:
-                with subprocess.Popen(
-                    self._client(f"wc -c <{name} && cat {name}"),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=said,
-                ) as client, part.open("wb") as file:
+                with (
+                    subprocess.Popen(
+                        self._client(f"wc -c <{name} && cat {name}"),
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=said,
+                    ) as client,
+                    part.open("wb") as file,
+                ):
                     assert client.stdout is not None
                     size = client.stdout.readline(64).strip()
                     shutil.copyfileobj(client.stdout, file, CHUNK)
@@ -100,17 +102,18 @@ class SshTransport(ShellTransport):
         said, by_hand = _line(stderr) or "the connection broke", " ".join(["ssh", *self._to])
         if "IDENTIFICATION HAS CHANGED" in stderr:
             raise DeviceError(
-                f"{self.name}: the host's key is not the one in your known_hosts: another machine may be answering. Find "
-                f"out why; only then remove the old key with ssh-keygen -R"
+                f"{self.name}: the host's key is not the one in your known_hosts: another machine may be answering. "
+                "Find out why; only then remove the old key with ssh-keygen -R"
             )
         if "Host key verification failed" in stderr or "host key is known" in stderr:
             raise DeviceError(
-                f"{self.name}: the host's key is not in your known_hosts. Connect once by hand ({by_hand}), compare the "
-                f"fingerprint that it shows with the device's, and accept it"
+                f"{self.name}: the host's key is not in your known_hosts. Connect once by hand ({by_hand}), compare "
+                "the fingerprint that it shows with the device's, and accept it"
             )
         if "Permission denied" in stderr:
             raise DeviceError(
-                f"{self.name}: {said}; a key that asks no question is needed: ssh-copy-id, and ssh-add if it has a passphrase"
+                f"{self.name}: {said}; a key that asks no question is needed: ssh-copy-id, and ssh-add for one with a "
+                "passphrase"
             )
         if "Could not resolve hostname" in stderr or "Bad configuration option" in stderr:
             raise DeviceError(f"{self.name}: {said}")

@@ -58,7 +58,7 @@ def test_what_cannot_be_done_is_said(phone: adbd.Phone, tmp_path: Path) -> None:
         killed = device.run(["sh", "-c", "kill -9 $$"], timeout_secs=20)
         assert "was killed by signal 9" in ended(killed)
         assert device.run(["./nothing"], timeout_secs=20).returncode == 127
-        with pytest.raises(DeviceError, match="cannot read nothing from there: .*[Nn]o such file"):
+        with pytest.raises(DeviceError, match=r"cannot read nothing from there: .*[Nn]o such file"):
             device.pull("nothing", tmp_path / "x")
         with pytest.raises(DeviceError, match="cannot send x: there is no such file here"):
             device.push(tmp_path / "missing", "x")

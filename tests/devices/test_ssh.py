@@ -63,7 +63,7 @@ def test_what_cannot_be_done_is_said(server: sshd.Server, tmp_path: Path) -> Non
         killed = device.run(["sh", "-c", "kill -9 $$"], timeout_secs=20)
         assert "was killed by signal 9" in ended(killed)
         assert device.run(["./nothing"], timeout_secs=20).returncode == 127
-        with pytest.raises(DeviceError, match="cannot read nothing from there: .*[Nn]o such file"):
+        with pytest.raises(DeviceError, match=r"cannot read nothing from there: .*[Nn]o such file"):
             device.pull("nothing", tmp_path / "x")
         with pytest.raises(DeviceError, match="cannot send x: No such file"):
             device.push(tmp_path / "missing", "x")
@@ -119,7 +119,7 @@ def test_a_connection_cut_mid_push_leaves_no_file(server: sshd.Server, tmp_path:
 def test_an_unknown_or_changed_host_key_is_never_accepted(server: sshd.Server) -> None:
     known = server.folder / "known"
     known.write_text("")
-    with pytest.raises(DeviceError, match="not in your known_hosts. Connect once by hand"), open_device(server.name):
+    with pytest.raises(DeviceError, match=r"not in your known_hosts\. Connect once by hand"), open_device(server.name):
         pass
     assert known.read_text() == ""
     server.know(server.folder / "other.pub")
@@ -133,7 +133,7 @@ def test_a_key_that_is_not_accepted(server: sshd.Server) -> None:
     kept = authorized.read_text()
     authorized.write_text((server.folder / "other.pub").read_text())
     try:
-        with pytest.raises(DeviceError, match="Permission denied.*ssh-copy-id"), open_device(server.name):
+        with pytest.raises(DeviceError, match=r"Permission denied.*ssh-copy-id"), open_device(server.name):
             pass
     finally:
         authorized.write_text(kept)
@@ -166,7 +166,16 @@ def test_names(name: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ssh://", "ssh:host", "ssh://-oProxyCommand=x", "ssh://-l@host", "ssh://a b", "ssh://h/x", "ssh://u:pw@h", "ssh://h:0x"],
+    [
+        "ssh://",
+        "ssh:host",
+        "ssh://-oProxyCommand=x",
+        "ssh://-l@host",
+        "ssh://a b",
+        "ssh://h/x",
+        "ssh://u:pw@h",
+        "ssh://h:0x",
+    ],
 )
 def test_names_that_are_no_host(name: str) -> None:
     with pytest.raises(UsageError, match="must be ssh://user@host:port"), open_device(name):

@@ -1,4 +1,4 @@
-"""A real adbd and a real adb in a network namespace of their own: it asks nobody for a key, so only loopback may reach it.
+"""Real adbd and adb in a network namespace of their own: it asks nobody for a key, so only loopback reaches it.
 
 ``MOBILEPRUNE_TEST_ADBD`` names the folder that ``.ci/adbd`` made.
 """
@@ -42,7 +42,9 @@ class Phone:
         return self.root / "data/local/tmp"
 
     def adb(self, *words: str) -> str:
-        done = subprocess.run([self.bin / "adb", *words], capture_output=True, text=True, timeout=WAIT_SECS, check=False)
+        done = subprocess.run(
+            [self.bin / "adb", *words], capture_output=True, text=True, timeout=WAIT_SECS, check=False
+        )
         return done.stdout + done.stderr
 
     def attach(self, host: str = "127.0.0.1") -> str:
@@ -72,9 +74,7 @@ def phone(folder: Path) -> Iterator[Phone]:
     home.mkdir()
     programs.mkdir()
     up = f'"{root}/bin/busybox" ip link set lo up && echo up && exec sleep infinity'
-    network = subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", up], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
+    network = subprocess.Popen(["unshare", "--net", "sh", "-c", up], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert network.stdout is not None
     assert network.stdout.readline() == b"up\n"  # before that it would be this machine's network that is entered
     enter = ["nsenter", f"--net=/proc/{network.pid}/ns/net"]
@@ -87,9 +87,7 @@ def phone(folder: Path) -> Iterator[Phone]:
         command = [*enter, *namespaces, "sh", "-c", inside, str(root)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     client = programs / "adb"
-    client.write_text(
-        f"#!/bin/sh\nexec {' '.join(enter)} env HOME={home} ADB_MDNS=0 {shutil.which('adb')} \"$@\"\n"
-    )
+    client.write_text(f'#!/bin/sh\nexec {" ".join(enter)} env HOME={home} ADB_MDNS=0 {shutil.which("adb")} "$@"\n')
     client.chmod(0o755)
     made = Phone(root, programs, process)
     try:

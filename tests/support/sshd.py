@@ -15,7 +15,9 @@ from pathlib import Path
 
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 REASON = "needs openssh-server and openssh-client"
-AVAILABLE = bool(SSHD and shutil.which("ssh") and shutil.which("ssh-keygen") and (os.getuid() or shutil.which("unshare")))
+AVAILABLE = bool(
+    SSHD and shutil.which("ssh") and shutil.which("ssh-keygen") and (os.getuid() or shutil.which("unshare"))
+)
 WAIT_SECS = 10.0
 
 
