@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_V8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32"
+_V8 = "fp asimd aes pmull sha1 sha2 crc32"
 ARM = "0x41"
 
 
@@ -26,5 +26,5 @@ class Profile:
 
 PROFILES = {
     "cortex-a53": Profile("0xd03", "0x0", f"{_V8} cpuid"),
-    "cortex-a76": Profile("0xd0b", "0x4", f"{_V8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"),
+    "cortex-a76": Profile("0xd0b", "0x4", f"{_V8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"),
 }
