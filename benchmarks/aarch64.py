@@ -144,7 +144,7 @@ def page(value: dict[str, Any]) -> str:
         "first layer, the last and depthwise ones are dense; then their sparse convolutions, each alone in a file with",
         "what a call costs: sums, and the range over layers. Error: the largest difference of a native answer to that",
         "of dense ONNX Runtime on x86, as a share of the largest output.\n",
-        "| network | zeros | processor | dense | native | fewer | convolutions: dense | native | fewer | range | error |",
+        "| network | zeros | processor | dense | native | fewer | layers: dense | native | fewer | range | error |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *lines(value["networks"])]) + "\n"
