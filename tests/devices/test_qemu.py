@@ -5,7 +5,9 @@ These use what ``mobileprune devices setup qemu`` left in ``MOBILEPRUNE_DEVICES`
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -195,3 +197,32 @@ def test_a_set_up_from_nothing_is_kept_and_mended(monkeypatch: pytest.MonkeyPatc
         assert device.runtime is not None
         assert device.runtime.stat().st_size > 1000
     assert remove() == tmp_path / "qemu"
+
+
+@real
+@pytest.mark.long
+def test_the_attack_on_500_and_500_samples(there, store: Path, tmp_path: Path) -> None:
+    """Another instruction set rounds otherwise, and the attacks do not care."""
+    ctx = mobileprune.context(store)
+    options = {"members": 500, "method": "magnitude", "sparsity": 0.9, "kernels": "native", "epochs": 30}
+    artifact = mobileprune.export(tmp_path / "out", ctx=ctx, **options).artifact
+    value = mobileprune.attack(artifact.path, ctx=ctx, device="qemu:cortex-a76").to_dict()
+    found, counts = value["on_device"], value["data"]["counts"]
+    assert counts["members"] == counts["held_out"] == 500
+    assert found["examples"] == 1000
+    assert found["top1_differ"] == 0
+    assert found["largest_difference"] < 1e-4
+    assert all(abs(e["value"]) < 0.002 for attacks in found["auc_difference"].values() for e in attacks.values())
+
+
+@real
+def test_the_command_counts_and_shows_no_milliseconds(there, command, sparse: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    done = command("bench", sparse.path, "--device", "qemu:cortex-a53", "--json", path)
+    assert done.code == 0, done
+    value = json.loads(path.read_text())
+    assert value["artifact"]["instructions"] < value["baseline"]["instructions"]
+    assert value["artifact"]["latency_ms"] is None
+    assert value["speedup"] is None
+    assert "instructions" in done.out
+    assert not re.search(r"\d ms|latency", done.out)
