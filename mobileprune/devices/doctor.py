@@ -99,10 +99,10 @@ def _only_qemu(action: str, name: str) -> None:
 
 def _emulated() -> list[Entry]:
     try:
-        for check in (emulator, plugin, check_programs, Parts.found):
+        for check in (emulator, check_programs, Parts.found, plugin):
             check()
     except DeviceError as error:
-        return [Entry(f"qemu:{cpu}", False, str(error)) for cpu in PROFILES]
+        return [Entry(f"qemu:{cpu}", False, str(error).removeprefix("qemu: ")) for cpu in PROFILES]
     return [Entry(f"qemu:{cpu}", True, "emulated: counts instructions, takes no times") for cpu in PROFILES]
 
 

@@ -29,7 +29,6 @@ CROSS = (
     f"with ziglang and CMake installed, reinstall mobileprune from its sources with MOBILEPRUNE_CROSS={PLATFORM} "
     "(export/README.md, 'Devices')"
 )
-INSTALL = "on Debian and Ubuntu: apt-get install qemu-user (qemu-user-static takes no plugins)"
 
 
 def devices_root() -> Path:
@@ -85,23 +84,26 @@ def runtime_of(parts: Parts) -> Path:
 
 
 def emulator() -> str:
-    """The path of QEMU's user emulator; DeviceError where there is none that takes plugins."""
+    """The path of QEMU's user emulator; DeviceError where there is none."""
     found = shutil.which(EMULATOR)
     if not found:
-        raise DeviceError(f"qemu: {EMULATOR} is not installed; {INSTALL}")
-    helped = subprocess.run([found, "-h"], capture_output=True, text=True, errors="replace", check=False)
-    if "-plugin" not in helped.stdout:
-        raise DeviceError(f"qemu: this {EMULATOR} takes no plugins; {INSTALL}")
+        raise DeviceError(f"qemu: {EMULATOR} is not installed; on Debian and Ubuntu: apt-get install qemu-user")
     return found
 
 
 def plugin() -> Path:
-    """The counting plugin; DeviceError where it was not built."""
+    """The counting plugin; DeviceError where it was not built, or where the emulator takes none."""
     found = native.built_for(native.this_platform(), PLUGIN)
     if found is None:
         raise DeviceError(
-            f"qemu: the counting plugin was not built: install CMake and a C compiler, then reinstall mobileprune "
-            f"with {native.SWITCH}=require"
+            "qemu: the counting plugin was not built: install CMake and a C compiler, then reinstall mobileprune with "
+            f"{native.SWITCH}=require"
+        )
+    helped = subprocess.run([emulator(), "-h"], capture_output=True, text=True, errors="replace", check=False)
+    if "-plugin" not in helped.stdout:
+        raise DeviceError(
+            f"qemu: this {EMULATOR} takes no plugins, so it can answer but not count: it needs a QEMU that was built "
+            "with --enable-plugins, such as Debian 12's qemu-user (Debian 13's is not)"
         )
     return found
 

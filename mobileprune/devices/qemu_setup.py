@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.devices.profiles import PROFILES
-from mobileprune.devices.qemu_parts import FORMAT, RECORD, Parts, check_programs, emulator, plugin
+from mobileprune.devices.qemu_parts import FORMAT, RECORD, Parts, check_programs, emulator
 from mobileprune.errors import DeviceError
 from mobileprune.files import atomic_folder, sha256, write_json
 
@@ -55,7 +55,7 @@ def steps() -> tuple[Step, ...]:
 def missing_tools() -> list[str]:
     """What has to be installed before the set-up can begin, and how."""
     found = []
-    for check in (emulator, plugin, check_programs):
+    for check in (emulator, check_programs):
         try:
             check()
         except DeviceError as error:
