@@ -1,11 +1,12 @@
 """How many instructions do the native operators save on a phone's processor? aarch64 binaries under emulation.
 
-    python benchmarks/aarch64.py [--networks vgg16_bn,...]
+    python benchmarks/aarch64.py [--networks vgg16_bn,...] [--work DIR]
 
 The networks of kernels.py with 90 % zeros. ONNX Runtime's own aarch64 build runs each with its dense kernels and with
 the native operators, one image, one thread, and each sparse convolution alone as well; what is executed within a run is
-counted. Counts repeat on a loaded machine and say nothing of caches: they are no time. Native answers are held against
-those of dense ONNX Runtime on x86. Needs what `mobileprune devices setup qemu` prepares; writes results/aarch64.md too.
+counted; of layers of one shape the first one, times their number. Counts repeat on a loaded machine and say nothing of
+caches: they are no time. Native answers are held against those of dense ONNX Runtime on x86. Needs what `mobileprune
+devices setup qemu` prepares; writes results/aarch64.md too. With --work DIR a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from kernel_cases import PATTERNS, SIDES, network, pruned
 from kernel_sessions import Running, options, verified
 from numpy.typing import NDArray
 from onnx import helper
-from record import RESULTS, record
+from record import RESULTS, kept, record
 
 from mobileprune import native
 from mobileprune.devices import open_device
@@ -33,7 +36,7 @@ from mobileprune.devices.job import DeviceSession, Job, Model
 from mobileprune.devices.profiles import PROFILES
 from mobileprune.errors import MobilepruneError
 from mobileprune.export.onnx.native import NATIVE, choose
-from mobileprune.export.onnx.native.layers import Graph
+from mobileprune.export.onnx.native.layers import Graph, Layer
 from mobileprune.export.onnx.native.measure import alone
 from mobileprune.files import sha256
 
@@ -56,18 +59,20 @@ class Case:
 
 
 def cases(proto: onnx.ModelProto, image: NDArray[np.float32]) -> Iterator[Case]:
-    """The whole network, then its sparse convolutions that the library takes."""
+    """The whole network, then its sparse convolutions that the library takes, one of each shape."""
     graph, (rewritten, kernels) = Graph(proto), choose(proto, "native")
     taken = {layer.name for layer in kernels.layers if layer.kernel == NATIVE}
     yield Case({}, {"stock": proto, "native": rewritten}, image)
+    alike: dict[str, list[Layer]] = defaultdict(list)
     for layer in graph.layers():
-        size = layer.attributes.get("input_size")
-        if layer.name in taken and size and not layer.depthwise:
-            pair = dict(zip(KINDS, map(flattened, alone(proto, graph, layer)), strict=True))
-            shape = [d.dim_value for d in pair["stock"].graph.input[0].type.tensor_type.shape.dim]
-            given = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-            facts = {"layer": layer.name, "weights": [*layer.weights.shape], "input_size": [*size]}
-            yield Case(facts, pair, given)
+        if layer.name in taken and "input_size" in layer.attributes and not layer.depthwise:
+            alike[f"{layer.weights.shape} {sorted(layer.attributes.items())}"].append(layer)
+    for first, *others in alike.values():
+        pair = dict(zip(KINDS, map(flattened, alone(proto, graph, first)), strict=True))
+        shape = [d.dim_value for d in pair["stock"].graph.input[0].type.tensor_type.shape.dim]
+        given = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        facts = {"weights": [*first.weights.shape], "input": shape, "times": 1 + len(others)}
+        yield Case(facts, pair, given)
 
 
 def flattened(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,9 +84,9 @@ def flattened(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def examined(case: Case, sessions: dict[str, DeviceSession], operators: Path, repeats: int) -> dict[str, Any]:
-    """By processor, the counts of each kind of kernel and the largest error."""
-    expected, found = Running(case.protos["stock"], case.image, options(1))().reshape(1, -1), {}
+def examined(case: Case, sessions: dict[str, DeviceSession], operators: Path, *, whole: bool) -> dict[str, Any]:
+    """By processor, the counts of each kind of kernel; of a whole network also again, and the error."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         models = {}
         for kind, proto in case.protos.items():
@@ -90,13 +95,15 @@ def examined(case: Case, sessions: dict[str, DeviceSession], operators: Path, re
             models[kind] = Model(path, sha256(path))
         job = Job(models["native"], case.image, baseline=models["stock"], operators=operators, warmup=1)
         for cpu, session in sessions.items():
-            counts = [session.count(job) for _ in range(repeats)]
+            counts = [session.count(job) for _ in range(REPEATS if whole else 1)]
             for kind, runs in zip(("native", "stock"), zip(*counts, strict=True), strict=True):
                 if max(runs) - min(runs) > SPREAD * min(runs):
                     raise RuntimeError(f"{cpu}, {kind}: counts do not repeat: {runs}")
-            answer = session.run(Job(models["native"], case.image, operators=operators)).outputs
-            wrong = verified(expected, answer, cpu, LIMIT)
-            found[cpu] = {"native": counts[0][0], "stock": counts[0][1], "runs": counts, "error": wrong}
+            found[cpu] = {"native": counts[0][0], "stock": counts[0][1]}
+            if whole:
+                expected = Running(case.protos["stock"], case.image, options(1))()
+                answer = session.run(Job(models["native"], case.image, operators=operators)).outputs
+                found[cpu] |= {"runs": counts, "error": verified(expected, answer, cpu, LIMIT)}
     print(".", end="", file=sys.stderr, flush=True)
     return case.facts | found
 
@@ -108,8 +115,8 @@ def measured(name: str, pattern: str, sessions: dict[str, DeviceSession]) -> dic
     made = pruned(network(name), pattern, ZEROS)
     whole, *layers = cases(made.proto, made.image)
     return {
-        "whole": examined(whole, sessions, operators, REPEATS),
-        "layers": [examined(layer, sessions, operators, 1) for layer in layers],
+        "whole": examined(whole, sessions, operators, whole=True),
+        "layers": [examined(layer, sessions, operators, whole=False) for layer in layers],
     }
 
 
@@ -118,7 +125,7 @@ def fewer(row: dict[str, Any]) -> float:
 
 
 def summed(layers: list[dict[str, Any]], cpu: str) -> dict[str, int]:
-    return {kind: sum(layer[cpu][kind] for layer in layers) for kind in KINDS}
+    return {kind: sum(layer["times"] * layer[cpu][kind] for layer in layers) for kind in KINDS}
 
 
 def lines(networks: dict[str, Any]) -> Iterator[str]:
@@ -130,7 +137,7 @@ def lines(networks: dict[str, Any]) -> Iterator[str]:
                     cells += [*(f"{pair[kind] / 1e6:.1f}" for kind in KINDS), f"**{fewer(pair):.2f}x**"]
                 ratios = [fewer(layer[cpu]) for layer in found["layers"]]
                 cells.append(f"{min(ratios):.2f}-{max(ratios):.2f}")
-                worst = max(row[cpu]["error"] for row in (found["whole"], *found["layers"]))
+                worst = found["whole"][cpu]["error"]
                 yield "| " + " | ".join([f"{name} {SIDES[name]}", pattern, cpu, *cells, f"{worst:.0e}"]) + " |"
 
 
@@ -142,8 +149,9 @@ def page(value: dict[str, Any]) -> str:
         f"native operators on the same file, {value['zeros']:.0%} zeros, one image, one thread. Millions of",
         "instructions, counted between two marks: they repeat, and are no time. First whole networks, of which the",
         "first layer, the last and depthwise ones are dense; then their sparse convolutions, each alone in a file with",
-        "what a call costs: sums, and the range over layers. Error: the largest difference of a native answer to that",
-        "of dense ONNX Runtime on x86, as a share of the largest output.\n",
+        "what a call costs: sums, of layers of one shape the first times their number, and the range. Error: the",
+        "largest difference of the network's native answer to dense ONNX Runtime on x86, as a share of the largest",
+        "output.\n",
         "| network | zeros | processor | dense | native | fewer | layers: dense | native | fewer | range | error |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -153,13 +161,16 @@ def page(value: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default=",".join(SIDES))
-    names = parser.parse_args().networks.split(",")
+    parser.add_argument("--work", type=Path, help="folder that keeps what was measured")
+    args = parser.parse_args()
+    names = args.networks.split(",")
     with open_device("qemu:cortex-a53") as a53, open_device("qemu:cortex-a76") as a76:
         sessions = dict(zip(PROFILES, (DeviceSession(a53), DeviceSession(a76)), strict=True))
         networks: dict[str, Any] = {name: {} for name in names}
         for name, found in networks.items():
             for pattern in PATTERNS:
-                found[pattern] = measured(name, pattern, sessions)
+                make = partial(measured, name, pattern, sessions)
+                found[pattern] = kept(args.work, f"aarch64 {name} {pattern}", make)
                 print("\n".join(lines({name: {pattern: found[pattern]}})), flush=True)
     value = {"zeros": ZEROS, "sides": SIDES, "networks": networks}
     written = record("aarch64", value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -38,16 +39,30 @@ class ShellTransport(ABC):
         self.name = name
         self._token = secrets.token_hex(8)
         self._folder: str | None = None
-        facts = self._asked(
+        try:
+            self.platform = self._begun(parent)
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                self.close()
+            raise
+        alike = self.platform == this_platform()
+        self.runtime = installed_runtime() if alike else runtime_for(self.platform)
+
+    def _begun(self, parent: str) -> str:
+        """Makes the working folder; the device's platform."""
+        said = self._asked(
             f"umask 077; cd {parent} && mkdir mobileprune-{self._token} && cd mobileprune-{self._token} && pwd -P && "
             "uname -s && uname -m && { getconf LONG_BIT 2>/dev/null || echo 64; } && "
             "{ getprop ro.product.cpu.abi 2>/dev/null || echo; }",
             "cannot make a working folder there",
-        ).split("\n")
-        self._folder, (system, machine, bits, abi) = facts[0], facts[1:5]
-        self.platform = _platform(system, machine, bits, abi)
-        alike = self.platform == this_platform()
-        self.runtime = installed_runtime() if alike else runtime_for(self.platform)
+        )
+        folder, *facts = [*said.split("\n"), *[""] * 5][:5]
+        if not folder.endswith(f"/mobileprune-{self._token}"):
+            raise DeviceError(f"{self.name}: does not answer as a shell does: {said[:200]!r}")
+        self._folder = folder
+        if not _PLATFORM.fullmatch(platform := _platform(*facts)):  # it becomes part of a path here
+            raise DeviceError(f"{self.name}: what it is, it does not say: {platform[:80]!r}")
+        return platform
 
     @abstractmethod
     def _client(self, script: str) -> list[str]:
@@ -121,6 +136,7 @@ class ShellTransport(ABC):
         return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
+_PLATFORM = re.compile(r"[a-z0-9]+-[A-Za-z0-9_-]+")
 _END = f'if [ -f {PID} ]; then kill -9 "$(cat {PID})" 2>/dev/null; rm -f {PID}; fi'
 
 
