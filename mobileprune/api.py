@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,6 +20,8 @@ from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
 from mobileprune.bench.on_device import DeviceBench, bench_device
 from mobileprune.config import OWNERS, Effort
+from mobileprune.devices import doctor
+from mobileprune.devices.doctor import DevicesResult
 from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
@@ -237,6 +239,27 @@ def lint(path: Where) -> dict[str, Any]:
     Nothing is run. Raises ArtifactError when it cannot be read as what it is.
     """
     return {"path": str(path), "findings": findings_in(Path(path))}
+
+
+def devices(
+    action: str = "list",
+    device: str | None = None,
+    *,
+    runtime: Where | None = None,
+    say: Callable[[str], None] | None = None,
+) -> DevicesResult:
+    """``list`` the devices; let the ``doctor`` try one as far as an inference; ``setup`` or ``remove`` what qemu needs.
+
+    ``runtime``: the doctor's libonnxruntime for a device that mobileprune has none for. ``say`` is told what a set-up
+    is about to do. Raises DeviceError when a set-up fails, UsageError for an action without its device.
+    """
+    if action == "list" and device is None and runtime is None:
+        return doctor.listed()
+    if device is None or action not in ("doctor", "setup", "remove") or (runtime and action != "doctor"):
+        raise UsageError("devices takes list, doctor DEVICE (with --device-runtime), setup qemu or remove qemu")
+    if action == "doctor":
+        return doctor.examined(device, Path(runtime) if runtime else None)
+    return doctor.prepared(device, say or (lambda text: None)) if action == "setup" else doctor.removed(device)
 
 
 def _audit(

@@ -56,6 +56,7 @@ OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
     "--budget": "the budget file that it was pruned with, which reference models need too",
 }
+DEVICE_ACTIONS = ("list", "doctor", "setup", "remove")
 MAKES = ("data", "train", "prune", "export")
 
 
@@ -72,6 +73,7 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
         "compare": ("show what differs between two artifacts or model files", ()),
         "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
+        "devices": ("list devices, check one, set up or remove the emulated ones", ()),
     }
 
 
@@ -136,6 +138,8 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
     elif verb == "compare":
         for name in ("a", "b"):
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
+    elif verb == "devices":
+        _devices(sub)
     elif verb != "train":
         or_file = ", or a model file" if verb == "inspect" or verb in ANY_MODEL else ""
         text = f"folder made by `mobileprune export`{or_file}"
@@ -162,6 +166,21 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         sub.add_argument("--num-runs", type=int, default=50, help="at least this many timed runs (default: 50)")
         sub.add_argument("--warmup-runs", type=int, default=10, help="untimed runs before (default: 10)")
         sub.add_argument("--min-secs", type=float, default=0.5, help="at least this long for each (default: 0.5)")
+
+
+def _devices(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "action",
+        nargs="?",
+        choices=DEVICE_ACTIONS,
+        default="list",
+        metavar="ACTION",
+        help=f"{', '.join(DEVICE_ACTIONS)} (default: list)",
+    )
+    text = "doctor: local, qemu:CPU, ssh://USER@HOST:PORT, adb or adb:SERIAL; setup and remove: qemu"
+    sub.add_argument("device", nargs="?", metavar="DEVICE", help=text)
+    text = "doctor: libonnxruntime.so for the device, where mobileprune has none for it"
+    sub.add_argument("--device-runtime", type=Path, metavar="FILE", help=text)
 
 
 def _section(group: Any, section: str, *, make: bool) -> None:
@@ -226,7 +245,7 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "prune", "export"):
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
-    if verb not in ("inspect", "compare", "explain"):
+    if verb not in ("inspect", "compare", "explain", "devices"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")
     group.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON; - is stdout")

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mobileprune.bench import BenchResult
 from mobileprune.bench.on_device import DeviceBench
+from mobileprune.devices.doctor import DevicesResult
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
@@ -206,6 +207,12 @@ def explain(value: dict[str, Any]) -> None:
     print(f"faster: {tables.WORDS[value['speed']]}; smaller: {tables.WORDS[value['size']]}")
     for each in value["advice"]:
         print(f"  {each['about']:<8}{each['effect']:<8}{_printable(each['sentence'])}\n{'':18}({each['source']})")
+
+
+def devices(result: DevicesResult) -> None:
+    width = max(len(entry.name) for entry in result.entries) + 2
+    for entry in result.entries:
+        print(f"{entry.name:<{width}}{'ready' if entry.ready else 'missing':<9}{_printable(entry.says)}")
 
 
 def lint(value: dict[str, Any]) -> None:

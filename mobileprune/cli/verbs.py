@@ -28,7 +28,7 @@ from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore
 
-LINT_FAILED = 3
+LINT_FAILED, UNAVAILABLE = 3, 5
 MAX_SUSTAINED_MINS = 240
 FOREIGN = "mobileprune.foreign/1"
 DEVICE_BENCH = "mobileprune.device_bench/1"
@@ -233,6 +233,12 @@ def _explain(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _devices(args: argparse.Namespace, console: Console) -> int:
+    result = api.devices(args.action, args.device, runtime=args.device_runtime, say=console.say)
+    _finish(args, result.to_dict(), lambda: show.devices(result))
+    return 0 if result.ready else UNAVAILABLE
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "train": _train,
     "prune": _prune,
@@ -244,4 +250,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "inspect": _inspect,
     "compare": _compare,
     "explain": _explain,
+    "devices": _devices,
 }

@@ -16,8 +16,29 @@ def _local(name: str) -> Transport:
     return LocalTransport(name)
 
 
+def _qemu(name: str) -> Transport:
+    from mobileprune.devices.qemu import QemuTransport
+
+    return QemuTransport(name)
+
+
+def _ssh(name: str) -> Transport:
+    from mobileprune.devices.ssh import SshTransport
+
+    return SshTransport(name)
+
+
+def _adb(name: str) -> Transport:
+    from mobileprune.devices.adb import AdbTransport
+
+    return AdbTransport(name)
+
+
 DEVICES: dict[str, Callable[[str], Transport]] = {
     "local": _local,
+    "qemu": _qemu,
+    "ssh": _ssh,
+    "adb": _adb,
 }
 
 PRIVATE = ("adb", "ssh")
