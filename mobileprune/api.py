@@ -241,24 +241,6 @@ def lint(path: Where) -> dict[str, Any]:
     return {"path": str(path), "findings": findings_in(Path(path))}
 
 
-def _audit(
-    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
-) -> tuple[AuditResult, Relatives]:
-    splits = evaluate.audit_data(artifact, data)
-    kin = evaluate.relatives(artifact, data, ctx)
-    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
-    if device is not None:
-        here = asked["artifact"]
-        asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
-    verdict = evaluate.verdict(artifact, asked, limits.policy)
-    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
-
-
-def _only_artifacts(device: Device | str | None) -> None:
-    if device is not None:
-        raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")
-
-
 def devices(
     action: str = "list",
     device: str | None = None,
@@ -278,3 +260,21 @@ def devices(
     if action == "doctor":
         return doctor.examined(device, Path(runtime) if runtime else None)
     return doctor.prepared(device, say or (lambda text: None)) if action == "setup" else doctor.removed(device)
+
+
+def _audit(
+    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
+) -> tuple[AuditResult, Relatives]:
+    splits = evaluate.audit_data(artifact, data)
+    kin = evaluate.relatives(artifact, data, ctx)
+    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
+    if device is not None:
+        here = asked["artifact"]
+        asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
+    verdict = evaluate.verdict(artifact, asked, limits.policy)
+    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
+
+
+def _only_artifacts(device: Device | str | None) -> None:
+    if device is not None:
+        raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")
