@@ -68,7 +68,7 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "bench": ("size, memory, load time and latency beside the dense model", ("data",)),
         "attack": ("run every membership inference attack on an exported file, or on any model", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
-        "report": ("write report.html, report.md and report.json", ("data",)),
+        "report": ("write report.html, card.html, report.md and report.json", ("data",)),
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
         "compare": ("show what differs between two artifacts or model files", ()),
         "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
