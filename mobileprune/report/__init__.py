@@ -1,4 +1,5 @@
-"""The report of one artifact in four forms: a self-contained HTML file, a one-page privacy card, Markdown and JSON."""
+"""The report of one artifact in four forms: a self-contained HTML file, a one-page privacy card, Markdown and JSON; and
+the page of a sweep."""
 
 from __future__ import annotations
 
@@ -18,3 +19,12 @@ def write_report(value: dict[str, Any], folder: Path) -> dict[str, Path]:
     write_text(paths["md"], markdown(value))
     write_json(paths["json"], {"schema": "mobileprune.report/1", **value})
     return paths
+
+
+def write_sweep_report(value: dict[str, Any], folder: Path) -> Path:
+    """Write ``sweep.html`` from the JSON value of a sweep."""
+    from mobileprune.report.sweep import sweep_html
+
+    path = folder / "sweep.html"
+    write_text(path, sweep_html(value))
+    return path

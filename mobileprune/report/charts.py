@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mobileprune.report.axes import Axis
 from mobileprune.report.tables import GROUPS, SUBJECTS, estimate, highest
@@ -22,22 +22,27 @@ SMALLEST = 1e-300
 
 @dataclass(frozen=True)
 class Shape:
-    """``css``: the class that gives the colour; ``kind``: line, area or dot, ``path`` in pixels from the upper left."""
+    """``css``: the class that gives the colour; ``path`` in pixels from above; ``title``: told to a pointer."""
 
-    kind: str
+    kind: Literal["line", "area", "dot", "ring", "whisker"]
     css: str
     path: str
     label: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """``words``: what it shows, for those who cannot see it. Shapes with a label are in the key."""
+    """``words``: what it shows, for those who cannot see it. Shapes with a label are in the key.
+
+    ``texts``: (x, y, text), in pixels from above.
+    """
 
     x: Axis
     y: Axis
     words: str = ""
     shapes: tuple[Shape, ...] = ()
+    texts: tuple[tuple[float, float, str], ...] = ()
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -50,11 +55,11 @@ def roc_chart(subjects: dict[str, Any], group: str) -> Chart:
     """The attack with the highest AUC on every subject, bands around the dense and the exported file's."""
     x = Axis(LOWEST, 1.0, WIDTH, "false positive rate", log=True)
     chart = Chart(x, replace(x, size=HEIGHT, label="true positive rate"))
-    shapes = [Shape("line", "chance", _line(chart, [(LOWEST, LOWEST), (1, 1)]), "chance: the attacker guesses")]
+    shapes = [Shape("line", "chance", line(chart, [(LOWEST, LOWEST), (1, 1)]), "chance: the attacker guesses")]
     smallest = 1 / max(next(iter(subjects["artifact"]["measurements"][group].values()))["nonmembers"], 1)
     box = [(LOWEST, LOWEST), (LOWEST, 1), (smallest, 1), (smallest, LOWEST)]
     if smallest > LOWEST:
-        shapes.append(Shape("area", "unresolved", _line(chart, box) + "Z", "too few non-members to tell"))
+        shapes.append(Shape("area", "unresolved", line(chart, box) + "Z", "too few non-members to tell"))
     words = []
     for name in ("dense", "artifact", "source"):  # the source last, and dashed: it lies on the file's curve
         if name in subjects and group in subjects[name]["measurements"]:
@@ -103,14 +108,20 @@ def latency_chart(bench: dict[str, Any]) -> Chart | None:
     for name, taken in times.items():
         p50, p99 = (found[name]["latency_ms"][key] for key in ("p50", "p99"))
         label = f"{SUBJECTS[name]}: median {p50:.3g} ms"
-        path = _line(chart, [(t, i / len(taken)) for i, t in enumerate(taken)])
+        path = line(chart, [(t, i / len(taken)) for i, t in enumerate(taken)])
         shapes.append(Shape("line", name, path, label))
         words.append(f"{label}, 99 % within {p99:.3g} ms")
     text = f"Distribution of latency. {'; '.join(words)}."
     return replace(chart, words=text, shapes=tuple(shapes))
 
 
-def _line(chart: Chart, points: Iterable[tuple[float, float]]) -> str:
+def dot(chart: Chart, x: float, y: float, radius: float = 5) -> str:
+    """A circle."""
+    arc = f"a{radius} {radius} 0 1 0"
+    return f"M{round(chart.x.at(x) - radius, 1)} {chart.up(y)}{arc} {2 * radius} 0{arc}-{2 * radius} 0"
+
+
+def line(chart: Chart, points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{chart.x.at(x)} {chart.up(y)}" for x, y in points)
 
 
@@ -122,7 +133,7 @@ def _stairs(chart: Chart, fpr: Sequence[float], tpr: Sequence[float]) -> str:
 
 def _area(chart: Chart, band: dict[str, Any]) -> str:
     above, below = (list(zip(band["fpr"], band[side], strict=True)) for side in ("high", "low"))
-    return _line(chart, [*above, *reversed(below)]) + "Z" if above else ""
+    return line(chart, [*above, *reversed(below)]) + "Z" if above else ""
 
 
 def _bars(chart: Chart, edges: Sequence[float], heights: Sequence[float]) -> str:

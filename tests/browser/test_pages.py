@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sweeps import document
+
+from mobileprune.report import write_sweep_report
 
 SMALL = 1_500_000
-PAGES = ("report.html", "card.html")
+PAGES = ("report.html", "card.html", "sweep.html")
 
 
 @pytest.fixture(scope="module")
-def folder(artifacts: dict[str, Path]) -> Path:
-    return artifacts["onnx"]
+def folder(artifacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every page that is written, side by side."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name in PAGES[:2]:
+        shutil.copy(artifacts["onnx"] / name, folder)
+    write_sweep_report(document(), folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", PAGES)
