@@ -55,7 +55,8 @@ DIRECTLY_BELOW = {
     "outputs": ["artifact", "models"],
     "api": ["foreign", "inspection", "outputs", "report", "results"],
     "__init__": ["api"],
-    "cli": ["__init__"],
+    "serve": ["inspection", "report"],
+    "cli": ["__init__", "serve"],
     "__main__": ["cli"],
 }
 JUDGES = ("attacks", "audit", "bench")
