@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mobileprune.report.axes import MOST_TICKS, Axis
 
 spans = st.tuples(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
-quick = settings(deadline=None, derandomize=True, max_examples=200)
 
 
-@quick
 @given(spans)
 def test_linear_ticks_are_round_and_few(span: tuple[float, float]) -> None:
     low, high = span[0], span[0] + span[1]
@@ -27,7 +25,6 @@ def test_linear_ticks_are_round_and_few(span: tuple[float, float]) -> None:
     assert all(0 <= at <= 100 for at in places)
 
 
-@quick
 @given(st.floats(1e-6, 1e6), st.floats(1.0001, 1e9))
 def test_log_ticks_are_on_the_axis(low: float, times: float) -> None:
     axis = Axis(low, low * times, 300.0, "x", log=True)
