@@ -28,14 +28,17 @@ def test_the_way_through_the_pages(visit: Any, url: str) -> None:
         page = seen.page
         for step in (None, "artifact", "report", "compare"):
             if step == "artifact":
-                page.locator("th a").first.click()
+                with page.expect_navigation():
+                    page.locator("th a").first.click()
             if step == "report":
-                page.get_by_role("link", name="report").click()
+                with page.expect_navigation():
+                    page.get_by_role("link", name="report").click()
             if step == "compare":
                 page.goto(url)
                 page.locator("input[name=a]").first.check()
                 page.locator("input[name=b]").last.check()
-                page.get_by_role("button", name="Compare").press("Enter")
+                with page.expect_navigation():
+                    page.get_by_role("button", name="Compare").press("Enter")
                 assert "/compare?a=" in page.url
             found = Axe().run(page)
             assert found.violations_count == 0, (page.url, found.generate_report())
@@ -47,5 +50,6 @@ def test_the_way_through_the_pages(visit: Any, url: str) -> None:
 def test_the_filter_works(visit: Any, url: str) -> None:
     page = visit(url).page
     page.get_by_role("searchbox").fill("torchscript-lite")
-    page.keyboard.press("Enter")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
     assert page.locator("tbody tr").count() == 1
