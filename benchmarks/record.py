@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,18 @@ from mobileprune.bench import machine
 from mobileprune.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def kept(work: Path | None, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``make`` gives, kept in the folder ``work`` so that a benchmark that was stopped goes on from there."""
+    path = work and work / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
+    if path and path.is_file():
+        return dict(json.loads(path.read_text("utf-8")))
+    value = make()
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+    return value
 
 
 def record(name: str, value: dict[str, Any]) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mobileprune.api import compare as compare
     from mobileprune.api import configure as configure
     from mobileprune.api import context as context
+    from mobileprune.api import devices as devices
     from mobileprune.api import explain as explain
     from mobileprune.api import export as export
     from mobileprune.api import inspect as inspect
@@ -36,6 +37,7 @@ VERBS = (
     "compare",
     "configure",
     "context",
+    "devices",
     "explain",
     "export",
     "inspect",

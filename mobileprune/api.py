@@ -8,64 +8,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from mobileprune import evaluate, foreign, models, tracking
-from mobileprune.artifact import MANIFEST, Artifact, write_artifact
+from mobileprune import evaluate, foreign
+from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.audit.gates import Gates
 from mobileprune.bench import BenchResult
 from mobileprune.bench import bench as run_bench
-from mobileprune.config import OWNERS, Config, Effort, TrainConfig, from_dict, nested
+from mobileprune.bench.on_device import DeviceBench, bench_device
+from mobileprune.config import OWNERS, Effort
+from mobileprune.devices import doctor
+from mobileprune.devices.doctor import DevicesResult
+from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
-from mobileprune.export.lint import findings_of
 from mobileprune.foreign import ForeignResult, Stranger
-from mobileprune.inspection import Difference, Explanation, explanation, look
+from mobileprune.inspection import Difference, explanation, look
+from mobileprune.inspection.explanation import Explanation
+from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
+from mobileprune.options import check_options, given
+from mobileprune.options import configure as configure
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
-from mobileprune.pipeline.check import check_given, check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
-from mobileprune.pipeline.inputs import data_from_lineage
 from mobileprune.pipeline.prune import prune as run_prune
-from mobileprune.pipeline.train import adopt
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
-from mobileprune.sweep import plan as plans
-from mobileprune.sweep.limits import Limits as SweepLimits
-from mobileprune.sweep.run import How, SweepResult
-from mobileprune.sweep.run import sweep as run_sweep
+from mobileprune.sweep.run import How, SweepResult, sweep_of
+from mobileprune.tracking import log as log
 
 Where = str | Path
-REPORT_FILES = ("report.html", "report.md", "report.json")
-
-
-def configure(source: Where | None = None, **options: Any) -> Config:
-    """The defaults, or what the model folder ``source`` was made from, with flat ``options`` laid over.
-
-    ``configure(sparsity=0.9, target="onnx", seed=1)``. A source built by a function of the user's needs the
-    same ``model`` given again: a file alone never decides which code is run.
-    """
-    if source is None:
-        return from_dict(nested(options))
-    info = ModelFolder.load(Path(source)).info
-    train = TrainConfig(augment=info.config["train"]["augment"])  # retraining goes on as training went
-    base = Config(data_from_lineage(info.config["data"], options), train, seed=info.config["seed"])
-    if not models.is_users(info.model):
-        base = replace(base, train=replace(train, model=info.model))
-    config = from_dict(nested(options), base)
-    if config.train.model != info.model:
-        raise UsageError(
-            f"{source} was built by {info.model}, not by {config.train.model}; using it runs that code: "
-            f"allow it with --model {info.model}"
-        )
-    return config
 
 
 def context(runs: Where | None = None, num_threads: int = 1) -> Context:
@@ -88,7 +67,7 @@ def prune(
     ctx, config = ctx or context(), configure(source, **options)
     check_options(config, options)
     check_model_output(Path(output), force)
-    dense = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=True)
+    dense = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=True)
     return copy_model(run_prune(dense, config, ctx), Path(output), force)
 
 
@@ -113,7 +92,7 @@ def export(
     limits = limits_of(policy)
     check_options(config, options)
     check_artifact_output(output, force)
-    folder = run_train(config, ctx) if source is None else _given(source, options, ctx, pruning=pruning)
+    folder = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=pruning)
     if pruning:
         folder = run_prune(folder, config, ctx)
     made = run_export(folder, config, ctx)
@@ -130,12 +109,19 @@ def bench(
     baseline: Where | None = None,
     ctx: Context | None = None,
     data: Mapping[str, Any] | None = None,
+    device: Device | str | None = None,
     **options: Any,
-) -> BenchResult:
-    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened)."""
+) -> BenchResult | DeviceBench:
+    """Time and size of ``artifact``, beside ``baseline`` or the dense model exported the same way (never hardened).
+
+    ``options``: as :func:`mobileprune.bench.bench` has them, with a ``device`` (such as ``ssh://user@host``) as
+    :class:`mobileprune.bench.on_device.DeviceEffort`. On an emulated device instructions are counted instead of time.
+    """
     loaded, ctx = Artifact.load(Path(artifact)), ctx or context()
     other = Artifact.load(Path(baseline)) if baseline else evaluate.relatives(loaded, dict(data or {}), ctx).baseline
-    return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    if device is None:
+        return run_bench(loaded, other, num_threads=ctx.num_threads, **options)
+    return bench_device(loaded, other, Device.of(device), num_threads=ctx.num_threads, **options)
 
 
 def attack(
@@ -144,9 +130,12 @@ def attack(
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> AttackResult | ForeignResult:
     """Every attack that ``effort`` allows on the file, its source and the dense baseline.
+
+    ``device``: where the file is asked, such as ``qemu:cortex-a76``; its answers are held against this machine's too.
 
     ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
     (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
@@ -156,8 +145,9 @@ def attack(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found)
-    return _audit(Artifact.load(found), data, ctx, Gates(), effort)[0].attack
+    return _audit(Artifact.load(found), data, ctx, Gates(), effort, device)[0].attack
 
 
 def audit(
@@ -167,9 +157,10 @@ def audit(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
     **stranger: Unpack[Stranger],
 ) -> Audited | ForeignResult:
-    """The attacks and the verdict under ``policy``.
+    """The attacks and the verdict under ``policy``; with a ``device`` on the answers that the file gives there.
 
     ``data``: dataset and data_dir where the manifest cannot tell; for reference models also model (a function of the
     user's, which they run) and budget (a file).
@@ -180,9 +171,10 @@ def audit(
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
     if not isinstance(found, Path):
+        _only_artifacts(device)
         return foreign.result(found, limits)
     loaded = Artifact.load(found)
-    audited, kin = _audit(loaded, data, ctx, limits, effort)
+    audited, kin = _audit(loaded, data, ctx, limits, effort, device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
     return gated(audited, loaded, measured, limits, bench=measured)
 
@@ -195,13 +187,20 @@ def report(
     ctx: Context | None = None,
     policy: Limits | None = None,
     effort: Effort | None = None,
+    device: Device | str | None = None,
 ) -> ReportResult:
-    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model)."""
+    """Benchmark and audit, written as ``report.html``, ``.md``, ``.json`` and ``card.html`` to ``output``.
+
+    The default of ``output`` is the artifact's folder, beside the model. With a ``device`` the file is asked there, as
+    :func:`audit` does, and measured here and there.
+    """
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
-    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort())
+    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
+    there = bench_device(loaded, kin.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
     judged = gated(audited, loaded, measured, limits)
-    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {})
+    contents = look(loaded.path).contents.to_dict()
+    result = ReportResult(loaded, measured, judged, contents, tuple(ctx.store.done), {}, there)
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 
@@ -211,24 +210,14 @@ def sweep(
     *,
     ctx: Context | None = None,
     how: How | None = None,
-    force: bool = False,
     **options: Any,
 ) -> SweepResult:
     """Every combination of a grid of options as a measured artifact, the Pareto front, and the one that fits limits.
 
-    ``plan``: a TOML file with [base], [grid] and [limits], or its values; ``options`` are laid over its base. What
-    ``how`` says of limits wins over the plan. A sweep that was interrupted goes on when it is called again.
+    ``plan``: a TOML file with [base], [grid] and [limits], or its values; ``options`` are laid over its base, limits of
+    ``how`` over its limits. A sweep that was interrupted goes on when it is called again.
     """
-    made = plans.plan(plan, **options) if isinstance(plan, Mapping) else plans.read(Path(plan), **options)
-    how = how or How()
-    limits = SweepLimits.of(made.limits.to_dict(), **how.limits.to_dict())
-    return run_sweep(made, Path(output), ctx or context(), replace(how, limits=limits), force=force)
-
-
-def log(result: ReportResult | SweepResult, to: str) -> str:
-    """Log what :func:`export`, :func:`report` or :func:`sweep` returned to ``mlflow`` or ``mlflow:URI``: parameters,
-    metrics, the artifact and the report. Returns the id of the run; UsageError for another logger."""
-    return tracking.log(result, to)
+    return sweep_of(plan, Path(output), ctx or context(), how or How(), **options)
 
 
 def inspect(artifact: Where) -> dict[str, Any]:
@@ -269,31 +258,43 @@ def lint(path: Where) -> dict[str, Any]:
     ``path``: an artifact, or somebody's ``.onnx`` or ``.ptl`` file; of any other file only the bytes are searched.
     Nothing is run. Raises ArtifactError when it cannot be read as what it is.
     """
-    path = Path(path)
-    known: dict[str, tuple[int, int, int] | None] = {path.name: None}
-    found: list[dict[str, str]] = []
-    if path.is_dir():
-        artifact = Artifact.load(path)
-        known = {artifact.manifest.file: artifact.manifest.input_shape, MANIFEST: None}
-        stray = sorted(x.name for x in path.iterdir() if x.name not in {*known, *REPORT_FILES})
-        found = [{"file": name, "rule": "stray", "where": "", "what": "file beside the artifact"} for name in stray]
-    for name, shape in known.items():
-        file = path / name if path.is_dir() else path
-        found += [{"file": name, **asdict(each)} for each in findings_of(file, shape)]
-    return {"path": str(path), "findings": found}
+    return {"path": str(path), "findings": findings_in(Path(path))}
+
+
+def devices(
+    action: str = "list",
+    device: str | None = None,
+    *,
+    runtime: Where | None = None,
+    say: Callable[[str], None] | None = None,
+) -> DevicesResult:
+    """``list`` the devices; let the ``doctor`` try one as far as an inference; ``setup`` or ``remove`` what qemu needs.
+
+    ``runtime``: the doctor's libonnxruntime for a device that mobileprune has none for. ``say`` is told what a set-up
+    is about to do. Raises DeviceError when a set-up fails, UsageError for an action without its device.
+    """
+    if action == "list" and device is None and runtime is None:
+        return doctor.listed()
+    if device is None or action not in ("doctor", "setup", "remove") or (runtime and action != "doctor"):
+        raise UsageError("devices takes list, doctor DEVICE (with --device-runtime), setup qemu or remove qemu")
+    if action == "doctor":
+        return doctor.examined(device, Path(runtime) if runtime else None)
+    return doctor.prepared(device, say or (lambda text: None)) if action == "setup" else doctor.removed(device)
 
 
 def _audit(
-    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort
+    artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
 ) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
     kin = evaluate.relatives(artifact, data, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx, effort, data)
+    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
+    if device is not None:
+        here = asked["artifact"]
+        asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
     verdict = evaluate.verdict(artifact, asked, limits.policy)
-    return AuditResult(evaluate.result(artifact, splits, asked, effort), verdict), kin
+    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
 
 
-def _given(source: Where, options: Mapping[str, Any], ctx: Context, *, pruning: bool) -> ModelFolder:
-    """The user's model folder; an option that could not have an effect on it is refused, not ignored."""
-    check_given(str(source), options, pruning=pruning)
-    return adopt(ModelFolder.load(Path(source)), ctx)
+def _only_artifacts(device: Device | str | None) -> None:
+    if device is not None:
+        raise UsageError("--device takes an artifact of `mobileprune export`; anything else is asked on this machine")

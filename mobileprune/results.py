@@ -11,6 +11,7 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gate, Gates
 from mobileprune.audit.verdict import EXIT_CODES, Policy
 from mobileprune.bench import BenchResult
+from mobileprune.bench.on_device import DeviceBench
 from mobileprune.evaluate import AuditResult
 from mobileprune.runs import StepResult
 
@@ -37,22 +38,30 @@ class Audited(AuditResult):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Everything measured on one artifact; ``paths`` are the written report files."""
+    """Everything measured on one artifact, on a device too if one was given.
+
+    ``contents``: as ``inspect`` shows them; ``paths``: the written files.
+    """
 
     artifact: Artifact
     bench: BenchResult
     audit: Audited
+    contents: dict[str, Any]
     steps: tuple[StepResult, ...]
     paths: dict[str, Path]
+    device_bench: DeviceBench | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        elsewhere = {"device_bench": self.device_bench.to_dict()} if self.device_bench else {}
         return {
             "artifact": str(self.artifact.path),
             "manifest": self.artifact.manifest.to_dict(),
             "bench": self.bench.to_dict(),
             "audit": self.audit.to_dict(),
+            "contents": self.contents,
             "steps": [step.to_dict() for step in self.steps],
             "report": {kind: str(path) for kind, path in self.paths.items()},
+            **elsewhere,
         }
 
 

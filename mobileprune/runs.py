@@ -33,8 +33,8 @@ from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = (
-    *("__main__.py", "api.py", "outputs.py", "results.py", "tracking.py"),
-    *("attacks", "audit", "bench", "cli", "engines", "evaluate", "inspection", "report", "sweep"),
+    *("__main__.py", "api.py", "options.py", "outputs.py", "results.py", "tracking.py"),
+    *("attacks", "audit", "bench", "cli", "engines", "evaluate", "inspection", "report", "serve", "sweep"),
 )
 """What no step depends on: the modules that judge, show and schedule."""
 KEY_LENGTH = 32

@@ -31,7 +31,7 @@ OPTIONS = [
     (owner, item) for owner in (*SECTIONS.values(), Config) for item in fields(owner) if item.name not in SECTIONS
 ]
 
-reproducible = settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+reproducible = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def config(**options: Any) -> Config:

@@ -87,10 +87,11 @@ def test_flags_named_in_the_documents_exist() -> None:
     chosen = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction))
     known = {s for sub in chosen.choices.values() for a in sub._actions for s in a.option_strings} | {"--version"}
     known |= {"--seeds", "--repeats", "--jobs"}  # of benchmarks
-    known |= {"--preset", "--build"}  # of CMake
+    known |= {"--preset", "--build", "--install", "--prefix"}  # of CMake
+    known |= {*re.findall(r'"(--[a-z0-9-]+)"', "".join(p.read_text() for p in ROOT.glob("export/runner/*.c")))}
     known |= {"--shell"}  # of register-python-argcomplete
     for path in DOCUMENTS:
-        for named in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text("utf-8")):
+        for named in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", path.read_text("utf-8")):
             assert named in known, f"{path.name}: {named}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,3 +68,46 @@ def test_the_files_of_all_systems_are_those_that_cmake_makes() -> None:
     text = (Path(__file__).parents[1] / "export" / "CMakeLists.txt").read_text()
     assert "add_library(mobileprune_ops SHARED" in text
     assert {name.removeprefix("lib").split(".")[0] for name in FILES.values()} == {"mobileprune_ops"}
+
+
+def test_what_other_platforms_need_lies_in_folders_of_their_names(place: Path) -> None:
+    other = place.parent / "linux-vax"
+    other.mkdir()
+    for folder in (place.parent, other):
+        (folder / native.RUNNER).write_text("")
+        (folder / "libmobileprune_ops.so").write_text("")
+    assert native.runner(native.this_platform()) == place.parent / native.RUNNER
+    assert native.runner("linux-vax") == other / native.RUNNER
+    assert native.runner("linux-pdp11") is None
+    assert native.library_for("linux-vax") == other / "libmobileprune_ops.so"
+    assert native.library_for("linux-pdp11") is None
+
+
+def test_switched_off_is_switched_off_for_devices_too(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    (place.parent / "linux-vax").mkdir()
+    (place.parent / "linux-vax" / "libmobileprune_ops.so").write_text("")
+    monkeypatch.setenv(SWITCH, "off")
+    assert native.library_for("linux-vax") is None
+    assert native.library_for(native.this_platform()) is None
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "expected"),
+    [
+        ("linux", "x86_64", "linux-x86_64"),
+        ("linux", "aarch64", "linux-aarch64"),
+        ("linux", "armv7l", "linux-armv7"),
+        ("darwin", "arm64", "macos-arm64"),
+        ("darwin", "x86_64", "macos-x86_64"),
+        ("win32", "AMD64", "win32-x86_64"),
+    ],
+)
+def test_platforms_are_named_as_presets_are(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, expected: str
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert native.this_platform() == expected
+    presets = json.loads((Path(__file__).parents[1] / "export" / "CMakePresets.json").read_text())
+    names = {preset["name"] for preset in presets["configurePresets"]}
+    assert expected in names or system == "win32"

@@ -33,7 +33,7 @@ def model(name: str, inputs: dict[str, torch.Tensor], opset: int = 18, **attribu
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@settings(deadline=None, derandomize=True, max_examples=8)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_a_function_computes_what_pytorch_does(name: str, data: st.DataObject) -> None:
     base, add, activation = OPERATORS[name]

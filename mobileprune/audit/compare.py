@@ -88,6 +88,22 @@ def check_paired(artifact: Scores, source: Scores) -> None:
             )
 
 
+def paired_auc(artifact: Scores, other: Scores, *, confidence: float = 0.95) -> dict[Group, dict[str, Estimate]]:
+    """AUC of the one minus that of the other on the same examples, for every attack on both, two-sided."""
+    check_paired(artifact, other)
+    tail, others = (1 - confidence) / 2, other.groups()
+    return {
+        group: {
+            name: statistics.paired_auc_difference(
+                *part.sides(name), *others[group].sides(name), alpha=tail, alpha_low=tail
+            )
+            for name in part.by_attack
+            if name in others[group].by_attack
+        }
+        for group, part in artifact.groups().items()
+    }
+
+
 def against_ceiling(scores: Scores, group: Group, *, limit: float, alpha: float) -> list[Comparison]:
     """Every attack's AUC: ``high`` one-sided at alpha, ``low`` at alpha / number of attacks."""
     compared, attacks = [], scores.by_attack

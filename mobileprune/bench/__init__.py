@@ -15,7 +15,7 @@ from mobileprune.bench.kernels import KernelsMeasured, compare_kernels
 from mobileprune.bench.load import LoadWatch
 from mobileprune.bench.machine import machine
 from mobileprune.bench.memory import Memory, peak_load_memory, probe_command
-from mobileprune.bench.size import Size, file_size
+from mobileprune.bench.size import Size, artifact_size, file_size
 from mobileprune.bench.timing import Comparison, Ratio, Timing, interleave, measure
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Costs:
         timing = asdict(self.latency)
         runs = {name: timing.pop(name) for name in ("runs", "blocks")}
         return {
-            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()},
+            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()}
+            | {"quantiles": list(self.latency.quantiles_ms)},
             **runs,
             "load_ms": self.load_ms,
             **asdict(self.size),
@@ -118,7 +119,7 @@ def bench(
     )
     loads_ms = _load_ms(artifacts, num_threads)
     costs = [
-        Costs(latency, load_ms, _size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
+        Costs(latency, load_ms, artifact_size(one), peak_load_memory(probe_command(one.model_path.parent, num_threads)))
         for one, latency, load_ms in zip(artifacts, latencies, loads_ms, strict=True)
     ]
     return BenchResult(
@@ -151,9 +152,3 @@ def _load_ms(artifacts: list[Artifact], num_threads: int) -> list[float]:
             open_runtime(one, num_threads=num_threads)
             taken.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(taken) for taken in times_ms]
-
-
-def _size(artifact: Artifact) -> Size:
-    counts = artifact.manifest.sparsity
-    total = int(counts["all_total"])
-    return file_size(artifact.model_path, nonzeros=total - int(counts["all_zeros"]), weights=total)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobileprune.artifact import Artifact
 
 CHUNK_BYTES = 1 << 20
 
@@ -17,6 +21,13 @@ class Size:
     deflated_bytes: int
     nonzeros: int | None = None
     weights: int | None = None
+
+
+def artifact_size(artifact: Artifact) -> Size:
+    """Of its file, with the weights that its manifest counts."""
+    counts = artifact.manifest.sparsity
+    total = int(counts["all_total"])
+    return file_size(artifact.model_path, nonzeros=total - int(counts["all_zeros"]), weights=total)
 
 
 def file_size(path: Path, *, nonzeros: int | None = None, weights: int | None = None) -> Size:

@@ -21,11 +21,13 @@ from mobileprune.bench.load import Clock, LoadWatch, other_cpu_secs
 MIN_PAIRS = 5  # fewer give no usable interval
 MIN_BLOCK_RUNS = 3  # the median then drops the first run, whose caches the other side has just emptied
 RESAMPLES = 2000
+QUANTILES = range(0, 101, 5)
+"""Percents at which the distribution of run times is kept."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Percentiles and mean over all timed runs, in milliseconds."""
+    """Percentiles and mean over all timed runs, in milliseconds; ``quantiles_ms`` at 0, 5, ..., 100 %."""
 
     p50_ms: float
     p90_ms: float
@@ -33,6 +35,7 @@ class Timing:
     mean_ms: float
     runs: int
     blocks: int
+    quantiles_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def interleave(
     watch = LoadWatch(clock, other_cpu)
     first, second = _blocks((baseline, candidate), warmup_runs, min_runs, min_secs, block_secs, clock)
     load, valid, note = watch.finish()
-    return Comparison(_timing(first), _timing(second), paired_ratio(first, second, seed=seed), load, valid, note)
+    return Comparison(timing_of(first), timing_of(second), paired_ratio(first, second, seed=seed), load, valid, note)
 
 
 def measure(
@@ -86,7 +89,7 @@ def measure(
     clock: Clock = time.perf_counter,
 ) -> Timing:
     """Time one function alone, by the rules of :func:`interleave`."""
-    return _timing(_blocks((fn,), warmup_runs, min_runs, min_secs, block_secs, clock)[0])
+    return timing_of(_blocks((fn,), warmup_runs, min_runs, min_secs, block_secs, clock)[0])
 
 
 def paired_ratio(
@@ -127,7 +130,9 @@ def _block(fn: Callable[[], object], secs: float, clock: Clock) -> list[float]:
     return times
 
 
-def _timing(blocks: list[list[float]]) -> Timing:
+def timing_of(blocks: list[list[float]]) -> Timing:
+    """Of run times in seconds."""
     times = 1e3 * np.concatenate([np.asarray(block) for block in blocks])
     p50, p90, p99 = (float(p) for p in np.percentile(times, [50, 90, 99]))
-    return Timing(p50, p90, p99, float(times.mean()), times.size, len(blocks))
+    quantiles = tuple(float(p) for p in np.percentile(times, QUANTILES))
+    return Timing(p50, p90, p99, float(times.mean()), times.size, len(blocks), quantiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be read
         if verbose:
             raise
-        print(f"mobileprune: error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        way_out = "; free some, or choose other folders with -o and --runs" if error.errno == errno.ENOSPC else ""
+        print(f"mobileprune: error: {error.filename or 'system'}: {error.strerror or error}{way_out}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mobileprune: interrupted; the same command continues where it stopped", file=sys.stderr)

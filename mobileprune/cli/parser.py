@@ -5,25 +5,23 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mobileprune import __version__
+from mobileprune.cli.flags import add_choice, add_option, add_swept
 from mobileprune.config import (
-    ENGINES,
     OWNERS,
     SECTIONS,
     Effort,
-    default_of,
     flag,
     flat,
     from_dict,
     read_toml,
-    value_type,
 )
 from mobileprune.errors import UsageError
-from mobileprune.sweep.limits import PREFERENCES, Limits
+from mobileprune.sweep.limits import Limits
 
 EXIT_CODES = """exit codes:
   0    done; an audit passed
@@ -56,20 +54,20 @@ STRANGERS = {
 ATTACKING, JUDGING = ("attack", "audit", "report", "export"), ("audit", "report", "export")
 LOGGED = ("export", "report", "sweep")
 ANY_MODEL = ("attack", "audit")
+ON_DEVICES = ("bench", "attack", "audit", "report")
+DEVICE = {
+    "--device": (
+        "NAME",
+        "where the file runs instead of in this process: local, qemu:CPU, ssh://USER@HOST, adb[:SERIAL]",
+    ),
+    "--device-runtime": ("FILE", "the libonnxruntime.so for that device, on this machine"),
+    "--cpus": ("N,N", "CPUs of the device to keep to (default: any)"),
+}
 OF_REFERENCES = {
     "--model": "the function of yours that built the model: reference models run it",
     "--budget": "the budget file that it was pruned with, which reference models need too",
 }
-OF_ENGINES: dict[str, dict[str, Any]] = {
-    "jobs": {
-        "type": int,
-        "default": 1,
-        "metavar": "N",
-        "help": "tasks at a time, each in a process (default: 1)",
-    },
-    "engine": {"choices": ENGINES, "default": "local", "help": "processes of this machine, or a Ray cluster"},
-    "address": {"metavar": "NAME", "help": "of a running Ray cluster: HOST:PORT, or auto"},
-}
+DEVICE_ACTIONS = ("list", "doctor", "setup", "remove")
 MAKES = ("data", "train", "prune", "export")
 
 
@@ -82,11 +80,13 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "bench": ("size, memory, load time and latency beside the dense model", ("data",)),
         "attack": ("run every membership inference attack on an exported file, or on any model", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
-        "report": ("write report.html, report.md and report.json", ("data",)),
+        "report": ("write report.html, card.html, report.md and report.json", ("data",)),
         "sweep": ("make and measure every combination of a grid of options, and choose among them", ("data",)),
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
         "compare": ("show what differs between two artifacts or model files", ()),
+        "serve": ("show run stores and folders of artifacts in a browser, on this machine only", ()),
         "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
+        "devices": ("list devices, check one, set up or remove the emulated ones", ()),
     }
 
 
@@ -108,6 +108,7 @@ def _suggestion(message: str) -> str:
         *POLICY,
         *GATE_FILES,
         *STRANGERS,
+        *DEVICE,
         *attacker,
         *choice,
     }
@@ -137,8 +138,10 @@ def parser() -> argparse.ArgumentParser:
         if verb in ATTACKING:
             _attacker(sub.add_argument_group("attacker"), make="train" in sections)
         if verb == "sweep":
-            _swept(sub.add_argument_group("attacker"), sub.add_argument_group("engine"))
-            _choice(sub.add_argument_group("choice"))
+            add_swept(sub.add_argument_group("attacker"), sub.add_argument_group("engine"))
+            add_choice(sub.add_argument_group("choice"))
+        if verb in ON_DEVICES:
+            _device(sub.add_argument_group("device"), verb)
         if verb in JUDGING:
             _policy(sub.add_argument_group("policy"))
         _common(sub, verb)
@@ -155,6 +158,12 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
     elif verb == "compare":
         for name in ("a", "b"):
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
+    elif verb == "devices":
+        _devices(sub)
+    elif verb == "serve":
+        text = "run store, or folder with artifacts or sweeps in it (default: the run store)"
+        sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=text)
+        sub.add_argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)")
     elif verb != "train":
         or_file = ", or a model file" if verb == "inspect" or verb in ANY_MODEL else ""
         text = f"folder made by `mobileprune export`{or_file}"
@@ -184,23 +193,26 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
         sub.add_argument("--min-secs", type=float, default=0.5, help="at least this long for each (default: 0.5)")
 
 
+def _devices(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "action",
+        nargs="?",
+        choices=DEVICE_ACTIONS,
+        default="list",
+        metavar="ACTION",
+        help=f"{', '.join(DEVICE_ACTIONS)} (default: list)",
+    )
+    text = "doctor: local, qemu:CPU, ssh://USER@HOST:PORT, adb or adb:SERIAL; setup and remove: qemu"
+    sub.add_argument("device", nargs="?", metavar="DEVICE", help=text)
+    text = "doctor: libonnxruntime.so for the device, where mobileprune has none for it"
+    sub.add_argument("--device-runtime", type=Path, metavar="FILE", help=text)
+
+
 def _section(group: Any, section: str, *, make: bool) -> None:
     """One flag a field. A verb that makes no model takes only what says where its data are."""
     for item in fields(SECTIONS[section]):
         if make or item.name in ("dataset", "data_dir"):
-            _option(group, SECTIONS[section], item)
-
-
-def _option(group: Any, owner: type[Any], item: Field[Any]) -> None:
-    kind, default, choices = value_type(owner, item), default_of(item), item.metadata["choices"]
-    shown = "" if default is None or kind is bool else f" (default: {default})"
-    text = (item.metadata["help"] + shown).replace("%", "%%")
-    extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-    if choices:
-        extra["choices"] = choices
-    elif kind is not bool:
-        extra["metavar"] = {"int": "N", "float": "X", "str": "NAME"}[kind.__name__]
-    group.add_argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
+            add_option(group, SECTIONS[section], item)
 
 
 def _strangers(group: Any) -> None:
@@ -211,7 +223,7 @@ def _strangers(group: Any) -> None:
 def _attacker(group: Any, *, make: bool) -> None:
     for item in fields(Effort):
         if item.name != "versions":
-            _option(group, Effort, item)
+            add_option(group, Effort, item)
     text = "artifacts of the same model, made otherwise, that the attacker has too"
     group.add_argument("--versions", nargs="+", metavar="PATH", default=argparse.SUPPRESS, help=text)
     if not make:
@@ -219,20 +231,13 @@ def _attacker(group: Any, *, make: bool) -> None:
             group.add_argument(name, metavar="NAME", default=argparse.SUPPRESS, help=text)
 
 
-def _swept(attacker: Any, engine: Any) -> None:
-    """The attacker's options for every point, and where tasks run."""
-    for item in fields(Effort):
-        if item.name in OF_ENGINES:
-            engine.add_argument(flag(item.name), **OF_ENGINES[item.name])
-        elif item.name != "versions":
-            _option(attacker, Effort, item)
-
-
-def _choice(group: Any) -> None:
-    for item in fields(Limits):
-        _option(group, Limits, item)
-    shown = "of the artifacts that keep to every limit, the best in this (default: size)"
-    group.add_argument("--prefer", choices=tuple(PREFERENCES), default="size", help=shown)
+def _device(group: Any, verb: str) -> None:
+    for name, (metavar, text) in DEVICE.items():
+        group.add_argument(name, metavar=metavar, default=argparse.SUPPRESS, help=text)
+    if verb == "bench":
+        group.add_argument("--profile", action="store_true", help="also the time of every node, by the runtime's clock")
+        text = "go on for so many minutes, to see whether the device slows down as it grows hot"
+        group.add_argument("--sustained", type=float, default=0.0, metavar="MINUTES", help=text)
 
 
 def _policy(group: Any) -> None:
@@ -254,8 +259,8 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
     if verb in LOGGED:
-        group.add_argument("--log", metavar="OF_ENGINES", help="log the result to mlflow (./mlflow.db) or mlflow:URI")
-    if verb not in ("inspect", "compare", "explain"):
+        group.add_argument("--log", metavar="WHERE", help="log the result to mlflow (./mlflow.db) or mlflow:URI")
+    if verb not in ("inspect", "compare", "explain", "devices", "serve"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")
     group.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON; - is stdout")

@@ -10,24 +10,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from mobileprune.bench import BenchResult
+from mobileprune.bench.on_device import DeviceBench
+from mobileprune.devices.doctor import DevicesResult
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
-from mobileprune.report.tables import (
-    GROUPS,
-    Rows,
-    attack_rows,
-    bench_rows,
+from mobileprune.report.device import (
+    device_bench_rows,
+    device_sentence,
+    device_tables,
+    on_device_rows,
+    on_device_title,
+)
+from mobileprune.report.sentences import (
     epsilon_sentences,
     exposed_sentence,
-    kernel_rows,
     kernels_sentence,
     power_sentences,
-    rate_rows,
     sparsity_sentence,
-    summary_rows,
 )
+from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, kernel_rows, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import case_rows, front, headline
 from mobileprune.sweep.output import TEXT
@@ -75,6 +78,18 @@ def bench(result: BenchResult) -> None:
         print(f"timings are not valid: {result.note}")
 
 
+def device_bench(result: DeviceBench) -> None:
+    value = result.to_dict()
+    print(device_sentence(value))
+    _print(device_bench_rows(value), "")
+    for title, rows in device_tables(value):
+        _print(_plain_rows(rows), title)
+    if result.kernels:
+        print(result.kernels)
+    if not result.valid:
+        print(f"timings are not valid: {'; '.join(check.note for check in result.checks if check.ok is False)}")
+
+
 def attack(result: AttackResult) -> None:
     _attacks(result.to_dict(), "exported file")
 
@@ -95,6 +110,8 @@ def _attacks(value: dict[str, Any], what: str) -> None:
         head, *rows = attack_rows(value, group)
         _print([tuple(name.replace("exported file", what) for name in head), *rows], f"every attack, {GROUPS[group]}")
         _print(rate_rows(value, group), f"the {what}, {GROUPS[group]}")
+        if "on_device" in value:
+            _print(on_device_rows(value["on_device"], group), f"{on_device_title(value['on_device'])}, {GROUPS[group]}")
     for why, names in _skipped(value["subjects"]["artifact"]["skipped"]).items():
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
@@ -139,6 +156,8 @@ def report(result: ReportResult) -> None:
         print(kernels_sentence(kernels))
     if result.bench.kernels:
         print(result.bench.kernels.note)
+    if result.device_bench:
+        device_bench(result.device_bench)
     verdict(value["audit"]["verdict"], value["audit"]["gates"])
     print(f"report: {value['report']['html']}")
 
@@ -198,6 +217,12 @@ def explain(value: dict[str, Any]) -> None:
     print(f"faster: {tables.WORDS[value['speed']]}; smaller: {tables.WORDS[value['size']]}")
     for each in value["advice"]:
         print(f"  {each['about']:<8}{each['effect']:<8}{_printable(each['sentence'])}\n{'':18}({each['source']})")
+
+
+def devices(result: DevicesResult) -> None:
+    width = max(len(entry.name) for entry in result.entries) + 2
+    for entry in result.entries:
+        print(f"{entry.name:<{width}}{'ready' if entry.ready else 'missing':<9}{_printable(entry.says)}")
 
 
 def lint(value: dict[str, Any]) -> None:

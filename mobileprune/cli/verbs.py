@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mobileprune import api, tracking
-from mobileprune.audit import gates
-from mobileprune.audit.gates import Gates
-from mobileprune.audit.verdict import Policy
-from mobileprune.cli import show
-from mobileprune.cli.parser import OF_ENGINES, POLICY, STRANGERS, options_from
+from mobileprune.bench.on_device import DeviceBench
+from mobileprune.cli import arguments, show
+from mobileprune.cli.parser import options_from
 from mobileprune.cli.progress import Console
-from mobileprune.config import Effort, nested, to_toml
-from mobileprune.engines import Engine
+from mobileprune.config import nested, to_toml
 from mobileprune.errors import UsageError
 from mobileprune.files import write_json, write_text
-from mobileprune.foreign import ForeignResult, Stranger
+from mobileprune.foreign import ForeignResult
 from mobileprune.pipeline.context import Context
 from mobileprune.report.junit import junit
 from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
-from mobileprune.runs import RunStore
-from mobileprune.sweep.limits import Limits
-from mobileprune.sweep.run import How, SweepResult
-from mobileprune.sweep.timing import Timing
+from mobileprune.runs import RunStore, default_root
+from mobileprune.serve import serve
+from mobileprune.sweep.run import SweepResult
 
-LINT_FAILED = 3
+LINT_FAILED, UNAVAILABLE = 3, 5
+MAX_SUSTAINED_MINS = 240
 FOREIGN = "mobileprune.foreign/1"
+DEVICE_BENCH = "mobileprune.device_bench/1"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,31 +44,6 @@ def _context(args: argparse.Namespace, console: Console) -> Context:
     store = RunStore(args.runs) if args.runs else RunStore()
     store.on_step, store.on_wait = console.step, console.wait
     return Context(store, console.progress, args.num_threads)
-
-
-def _given(args: argparse.Namespace, flags: Iterable[str]) -> dict[str, Any]:
-    """Those of ``flags`` that were given."""
-    names = {name.removeprefix("--").replace("-", "_") for name in flags}
-    return {name: value for name, value in vars(args).items() if name in names}
-
-
-def _limits(args: argparse.Namespace) -> Gates:
-    """The policy file with the flags laid over it."""
-    flags = _given(args, POLICY)
-    return gates.read(args.policy, **flags) if args.policy else Gates(Policy(**flags))
-
-
-def _effort(args: argparse.Namespace) -> Effort:
-    given = _given(args, (item.name for item in fields(Effort)))
-    return Effort(**{**given, "versions": tuple(given.get("versions", ()))})
-
-
-def _stranger(args: argparse.Namespace) -> Stranger:
-    return cast(Stranger, _given(args, STRANGERS))
-
-
-def _data(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name in ("dataset", "data_dir", "model", "budget")}
 
 
 def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[], None]) -> None:
@@ -145,34 +119,42 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         from mobileprune.export.torchscript_lite import DEPRECATION
 
         console.say(DEPRECATION)
-    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
+    ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
     result = api.export(args.output, args.source, ctx=ctx, policy=limits, effort=effort, force=args.force, **options)
     return _reported(args, result)
 
 
-def _check_timing(args: argparse.Namespace) -> None:
-    if args.num_runs < 1 or args.warmup_runs < 0 or not 0 <= args.min_secs < 3600:
-        raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0, --min-secs in [0, 3600)")
-
-
 def _bench(args: argparse.Namespace, console: Console) -> int:
-    _check_timing(args)
+    arguments.check_timing(args)
+    if not 0 <= args.sustained <= MAX_SUSTAINED_MINS:
+        raise UsageError(f"--sustained {args.sustained:g}: must be minutes from 0 to {MAX_SUSTAINED_MINS}")
+    device, alone = arguments.device(args), {"profile": args.profile, "sustained_mins": args.sustained}
+    if device is None and any(alone.values()):
+        raise UsageError(
+            "--profile and --sustained are measured by the device runner: add --device local for this machine"
+        )
     result = api.bench(
         args.artifact,
         baseline=args.baseline,
         ctx=_context(args, console),
-        data=_data(args),
+        data=arguments.data(args),
+        device=device,
         min_runs=args.num_runs,
         warmup_runs=args.warmup_runs,
         min_secs=args.min_secs,
+        **(alone if device else {}),
     )
-    _finish(args, result.to_dict(), lambda: show.bench(result))
+    if isinstance(result, DeviceBench):
+        _finish(args, {"schema": DEVICE_BENCH, **result.to_dict()}, lambda: show.device_bench(result))
+    else:
+        _finish(args, result.to_dict(), lambda: show.bench(result))
     return 0
 
 
 def _attack(args: argparse.Namespace, console: Console) -> int:
-    ctx, effort = _context(args, console), _effort(args)
-    result = api.attack(args.artifact, data=_data(args), ctx=ctx, effort=effort, **_stranger(args))
+    ctx, effort = _context(args, console), arguments.effort(args)
+    given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
+    result = api.attack(args.artifact, ctx=ctx, effort=effort, **given, **arguments.stranger(args))
     if isinstance(result, ForeignResult):
         _finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
     else:
@@ -181,8 +163,9 @@ def _attack(args: argparse.Namespace, console: Console) -> int:
 
 
 def _audit(args: argparse.Namespace, console: Console) -> int:
-    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
-    result = api.audit(args.artifact, data=_data(args), ctx=ctx, policy=limits, effort=effort, **_stranger(args))
+    ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
+    given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
+    result = api.audit(args.artifact, ctx=ctx, policy=limits, effort=effort, **given, **arguments.stranger(args))
     value = result.to_dict()
     if isinstance(result, ForeignResult):
         _finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))
@@ -195,27 +178,20 @@ def _audit(args: argparse.Namespace, console: Console) -> int:
 
 
 def _report(args: argparse.Namespace, console: Console) -> int:
-    ctx, limits, effort = _context(args, console), _limits(args), _effort(args)
-    result = api.report(args.artifact, args.output, data=_data(args), ctx=ctx, policy=limits, effort=effort)
+    ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
+    given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
+    result = api.report(args.artifact, args.output, ctx=ctx, policy=limits, effort=effort, **given)
     return _reported(args, result)
 
 
 def _sweep(args: argparse.Namespace, console: Console) -> int:
-    ctx, how = _context(args, console), _how(args)
+    ctx, how = _context(args, console), arguments.how(args)
     how = replace(how, heard=console.task)
-    given = _given(args, ("--dataset", "--data-dir"))
+    given = arguments.given(args, ("--dataset", "--data-dir"))
     result = api.sweep(args.plan, args.output, ctx=ctx, how=how, force=args.force, **given)
     _finish(args, result.to_dict(), lambda: show.sweep(result))
     _log(args, result)
     return result.exit_code
-
-
-def _how(args: argparse.Namespace) -> How:
-    effort = Effort(**_given(args, (item.name for item in fields(Effort) if item.name not in OF_ENGINES)))
-    _check_timing(args)
-    limits = Limits(**_given(args, (item.name for item in fields(Limits))))
-    engine = Engine(args.engine, args.jobs, args.address)
-    return How(engine, effort, limits, args.prefer, Timing(args.warmup_runs, args.num_runs, args.min_secs))
 
 
 def _inspect(args: argparse.Namespace, console: Console) -> int:
@@ -240,6 +216,24 @@ def _explain(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _devices(args: argparse.Namespace, console: Console) -> int:
+    result = api.devices(args.action, args.device, runtime=args.device_runtime, say=console.say)
+    _finish(args, result.to_dict(), lambda: show.devices(result))
+    return 0 if result.ready else UNAVAILABLE
+
+
+def _serve(args: argparse.Namespace, console: Console) -> int:
+    folders = args.folders or [default_root()]
+
+    def ready(url: str) -> None:
+        _finish(args, {"url": url, "folders": [str(folder) for folder in folders]}, lambda: print(url, flush=True))
+        console.say("Ctrl-C stops it")
+
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        serve(folders, args.port, ready)
+    return 0
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "train": _train,
     "prune": _prune,
@@ -252,4 +246,6 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "inspect": _inspect,
     "compare": _compare,
     "explain": _explain,
+    "devices": _devices,
+    "serve": _serve,
 }

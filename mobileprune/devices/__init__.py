@@ -16,9 +16,33 @@ def _local(name: str) -> Transport:
     return LocalTransport(name)
 
 
+def _qemu(name: str) -> Transport:
+    from mobileprune.devices.qemu import QemuTransport
+
+    return QemuTransport(name)
+
+
+def _ssh(name: str) -> Transport:
+    from mobileprune.devices.ssh import SshTransport
+
+    return SshTransport(name)
+
+
+def _adb(name: str) -> Transport:
+    from mobileprune.devices.adb import AdbTransport
+
+    return AdbTransport(name)
+
+
 DEVICES: dict[str, Callable[[str], Transport]] = {
     "local": _local,
+    "qemu": _qemu,
+    "ssh": _ssh,
+    "adb": _adb,
 }
+
+PRIVATE = ("adb", "ssh")
+"""Kinds whose names tell who somebody is."""
 
 
 def kind_of(name: str) -> str:
@@ -27,6 +51,12 @@ def kind_of(name: str) -> str:
     if kind not in DEVICES:
         raise unknown("device", name, DEVICES)
     return kind
+
+
+def shown_name(name: str) -> str:
+    """For results that leave this machine: the name, but for hosts and serial numbers only their kind."""
+    kind = name.partition(":")[0]
+    return kind if kind in PRIVATE else name
 
 
 @contextmanager
@@ -46,4 +76,4 @@ def open_device(name: str) -> Iterator[Transport]:
         transport.close()
 
 
-__all__ = ["DEVICES", "CountingTransport", "Done", "Transport", "kind_of", "open_device"]
+__all__ = ["DEVICES", "CountingTransport", "Done", "Transport", "kind_of", "open_device", "shown_name"]

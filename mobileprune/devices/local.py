@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform as system
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from mobileprune.devices.base import Done, cause, remote_name
 from mobileprune.errors import DeviceError
-
-MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64", "armv7l": "armv7"}
-
-
-def local_platform() -> str:
-    """The preset of export/CMakePresets.json that builds for this machine."""
-    machine = MACHINES.get(system.machine().lower(), system.machine().lower())
-    if sys.platform == "darwin":
-        return "macos-arm64" if machine == "aarch64" else f"macos-{machine}"
-    return f"{sys.platform}-{machine}"
+from mobileprune.native import this_platform
 
 
 def installed_runtime() -> Path | None:
@@ -43,8 +32,8 @@ class LocalTransport:
     def __init__(self, name: str) -> None:
         if name != "local":
             raise DeviceError(f"device {name!r}: this machine is just 'local'")
-        self.name, self.platform, self.runtime = name, local_platform(), installed_runtime()
-        self._folder = _new_folder()
+        self.name, self.platform, self.runtime = name, this_platform(), installed_runtime()
+        self._folder = new_folder()
 
     def push(self, source: Path, remote: str) -> None:
         target = self._folder / remote_name(remote)
@@ -59,15 +48,7 @@ class LocalTransport:
             temporary.unlink(missing_ok=True)
 
     def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
-        try:
-            done = subprocess.run(
-                command, cwd=self._folder, capture_output=True, timeout=timeout_secs, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            raise DeviceError(f"{self.name}: {command[0]} did not finish within {timeout_secs:g} s") from None
-        except OSError as error:
-            raise DeviceError(f"{self.name}: cannot run {command[0]}: {cause(error)}") from error
-        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return execute(self.name, command, self._folder, timeout_secs, called=command[0])
 
     def pull(self, remote: str, target: Path) -> None:
         try:
@@ -90,15 +71,36 @@ class NullTransport(LocalTransport):
         platform: str | None = None,
         emulated: bool = False,
     ) -> None:
-        self.name, self.platform, self.runtime = name, platform or local_platform(), installed_runtime()
+        self.name, self.platform, self.runtime = name, platform or this_platform(), installed_runtime()
         self.emulated = emulated
-        self._respond, self._folder = respond, _new_folder()
+        self._respond, self._folder = respond, new_folder()
 
     def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
         return self._respond(command, self._folder)
 
 
-def _new_folder() -> Path:
+def execute(
+    name: str,
+    argv: Sequence[str],
+    folder: Path,
+    timeout_secs: float,
+    *,
+    called: str,
+    environment: Mapping[str, str] | None = None,
+) -> Done:
+    """``argv`` as a process of this machine in ``folder``; errors are of the device ``name`` and what it ``called``."""
+    try:
+        done = subprocess.run(
+            argv, cwd=folder, env=environment, capture_output=True, timeout=timeout_secs, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"{name}: {called} did not finish within {timeout_secs:g} s") from None
+    except OSError as error:
+        raise DeviceError(f"{name}: cannot run {called}: {cause(error)}") from error
+    return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def new_folder() -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="mobileprune-device-"))
     except OSError as error:

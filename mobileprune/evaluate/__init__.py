@@ -7,16 +7,19 @@ something to hold the file against.
 from __future__ import annotations
 
 from mobileprune.evaluate.asking import Subject, ask, of_artifact, of_source
+from mobileprune.evaluate.on_device import OnDevice
 from mobileprune.evaluate.relatives import Relatives, audit_data, config_of, relatives
 from mobileprune.evaluate.results import AttackResult, AuditResult, result, verdict
-from mobileprune.evaluate.subjects import copies, subjects
+from mobileprune.evaluate.subjects import asked_there, copies, subjects
 
 __all__ = [
     "AttackResult",
     "AuditResult",
+    "OnDevice",
     "Relatives",
     "Subject",
     "ask",
+    "asked_there",
     "audit_data",
     "config_of",
     "copies",

@@ -10,6 +10,7 @@ from typing import Any
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import Group
 from mobileprune.audit.compare import Measurement, measure
+from mobileprune.audit.distribution import Distribution, distributions
 from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
@@ -18,6 +19,7 @@ from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
 from mobileprune.evaluate.asking import PLAIN, Subject
+from mobileprune.evaluate.on_device import OnDevice
 from mobileprune.runtimes import kernels_used
 
 MEMBERSHIP_UNKNOWN = (
@@ -33,6 +35,7 @@ class SubjectResult:
     accuracy: dict[str, float]
     measurements: dict[Group, dict[str, Measurement]]
     strongest: dict[Group, Strongest]
+    distributions: dict[Group, Distribution]
     skipped: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,6 +45,7 @@ class SubjectResult:
             "accuracy": self.accuracy,
             "measurements": measured,
             "strongest": strongest,
+            "distributions": {group: found.to_dict() for group, found in self.distributions.items()},
             "skipped": self.skipped,
         }
 
@@ -50,7 +54,8 @@ class SubjectResult:
 class AttackResult:
     """Every attack that ``effort`` allows on every subject there is; ``notes`` say which are missing and why.
 
-    Of the artifact also: lower bounds on epsilon (95 % for all groups together), and who is exposed.
+    Of the artifact also: lower bounds on epsilon (95 % for all groups together), and who is exposed. ``on_device``: how
+    answers of a device differ from this machine's, where the file was asked on one.
     """
 
     artifact: Artifact
@@ -60,8 +65,10 @@ class AttackResult:
     epsilon: dict[Group, EpsilonBound]
     exposure: Exposure
     notes: tuple[str, ...]
+    on_device: OnDevice | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        elsewhere = {"on_device": self.on_device.to_dict()} if self.on_device else {}
         return {
             "artifact_sha256": self.artifact.manifest.sha256,
             "target": self.artifact.manifest.target,
@@ -71,6 +78,7 @@ class AttackResult:
             "epsilon": {group: found.to_dict() for group, found in self.epsilon.items()},
             "exposure": self.exposure.to_dict(),
             "notes": list(self.notes),
+            **elsewhere,
         }
 
 
@@ -91,10 +99,17 @@ def subject_result(subject: Subject) -> SubjectResult:
         accuracy["test"] = subject.test_accuracy
     scores = subject.scores
     best = {group: strongest(part) for group, part in scores.groups().items()}
-    return SubjectResult(subject.name, accuracy, measure(scores), best, dict(scores.skipped))
+    skipped = dict(scores.skipped)
+    return SubjectResult(subject.name, accuracy, measure(scores), best, distributions(scores), skipped)
 
 
-def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject], effort: Effort = PLAIN) -> AttackResult:
+def result(
+    artifact: Artifact,
+    splits: Splits,
+    asked: dict[str, Subject],
+    effort: Effort = PLAIN,
+    on_device: OnDevice | None = None,
+) -> AttackResult:
     """Every attack on the answers of ``asked``, which were got with ``effort``."""
     found = asked["artifact"].scores
     groups, drawn = found.groups(), splits.membership == "drawn"
@@ -111,16 +126,19 @@ def result(artifact: Artifact, splits: Splits, asked: dict[str, Subject], effort
         {name: subject_result(subject) for name, subject in asked.items()},
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
         exposure(found, highest_auc(found)),
-        tuple(_notes(artifact, splits, asked)),
+        tuple(_notes(artifact, splits, asked, on_device)),
+        on_device,
     )
 
 
-def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject]) -> Iterator[str]:
+def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject], on_device: OnDevice | None) -> Iterator[str]:
     missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
     for name, words in missing.items():
         if name not in asked:
             yield f"{words} is not in the run store, so nothing is held against it"
-    if used := kernels_used(artifact):
+    if on_device:
+        yield on_device.sentence
+    elif used := kernels_used(artifact):
         yield used.sentence
     yield from _hardening_notes(artifact)
     if not artifact.manifest.lineage["held_out_unseen"]:

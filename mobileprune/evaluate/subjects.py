@@ -13,11 +13,14 @@ from mobileprune.attacks import ATTACKS, References
 from mobileprune.attacks.queries import VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
+from mobileprune.devices.job import Device
 from mobileprune.engines import Engine
 from mobileprune.errors import DataError
 from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source
+from mobileprune.evaluate.on_device import OnDevice, of_device, on_device
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.pipeline.context import Context
+from mobileprune.runtimes.device import DeviceRuntime
 from mobileprune.shadows import references
 
 LEARNED = tuple(
@@ -56,6 +59,23 @@ def subjects(
     file = of_artifact("artifact", artifact, context)
     found["artifact"] = ask(file, splits, context, effort, references=known.get("artifact"), versions=versions)
     return found
+
+
+def asked_there(
+    here: Subject,
+    artifact: Artifact,
+    splits: Splits,
+    context: Context,
+    effort: Effort,
+    device: Device,
+) -> tuple[Subject, OnDevice]:
+    """The artifact as it answers on ``device`` with the same effort, and how that differs from its answers ``here``."""
+    known = here.outputs.evidence
+    with device.session() as session:
+        runtime = DeviceRuntime(artifact, session, context.num_threads, device.cpus)
+        file = of_device(artifact, context, runtime)
+        there = ask(file, splits, context, effort, references=known.references, versions=known.versions)
+        return there, on_device(there, here, runtime)
 
 
 def _references(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,11 +15,13 @@ from mobileprune.bench import machine
 from mobileprune.config import Effort
 from mobileprune.engines import HERE, Engine, Task, pool, run
 from mobileprune.errors import ConfigError, MobilepruneError, unknown
-from mobileprune.pipeline.check import check_options
+from mobileprune.options import check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import with_whole_paths
+from mobileprune.report import write_sweep_report
 from mobileprune.runs import RunStore
 from mobileprune.sweep import output
+from mobileprune.sweep import plan as plans
 from mobileprune.sweep.clock import Clock
 from mobileprune.sweep.document import document
 from mobileprune.sweep.limits import PREFERENCES, Limits
@@ -66,8 +68,8 @@ class How:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """``value``: the document; ``path``: the folder with ``sweep.json``, ``sweep.md``, ``pareto.csv`` and, where one
-    fits the limits, the chosen ``artifact``."""
+    """``value``: the document; ``path``: the folder with ``sweep.json``, ``sweep.html``, ``sweep.md``, ``pareto.csv``
+    and, where one fits the limits, the chosen ``artifact``."""
 
     value: Values
     path: Path
@@ -110,7 +112,23 @@ def sweep(plan: Plan, folder: Path, context: Context, how: How, *, force: bool =
         artifact = output.write_chosen(folder, found)
         chosen["artifact"] = output.ARTIFACT
     output.write(folder, value)
+    write_sweep_report(value, folder)
     return SweepResult(value, folder, artifact)
+
+
+def sweep_of(
+    plan: str | Path | Mapping[str, Any],
+    folder: Path,
+    context: Context,
+    how: How,
+    *,
+    force: bool = False,
+    **options: Any,
+) -> SweepResult:
+    """Of a file or its values: ``options`` are laid over its base, limits of ``how`` over its limits."""
+    made = plans.plan(plan, **options) if isinstance(plan, Mapping) else plans.read(Path(plan), **options)
+    limits = Limits.of(made.limits.to_dict(), **how.limits.to_dict())
+    return sweep(made, folder, context, replace(how, limits=limits), force=force)
 
 
 def check(plan: Plan) -> None:

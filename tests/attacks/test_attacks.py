@@ -42,7 +42,7 @@ rows = st.integers(2, 7).flatmap(
 
 
 @pytest.mark.parametrize("name", PLAIN)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(case=rows)
 def test_matches_the_direct_formula(name: str, case: tuple[list[list[float]], int]) -> None:
     logits, y = case

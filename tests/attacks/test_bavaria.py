@@ -48,7 +48,7 @@ priors = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(prior=priors, values=st.lists(st.floats(-10, 10), min_size=1, max_size=7))
 def test_evidence_is_the_product_of_predictives(prior: Prior, values: list[float]) -> None:
     """p(v_1, ..., v_n) = prod p(v_k | v_1, ..., v_(k-1)): posterior, predictive and evidence agree with each other."""
@@ -61,7 +61,7 @@ def test_evidence_is_the_product_of_predictives(prior: Prior, values: list[float
     assert prior.log_evidence(one(values)) + constant == pytest.approx(chain, rel=1e-8, abs=1e-8)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(prior=priors, values=st.lists(st.floats(-10, 10), min_size=1, max_size=5))
 def test_gradient_is_that_of_the_evidence(prior: Prior, values: list[float]) -> None:
     side, step = one(values), 1e-6
@@ -106,7 +106,7 @@ def slow(attack: Attack, phi: np.ndarray, values: np.ndarray, inside: np.ndarray
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=lambda attack: attack.name)
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), models=st.integers(2, 7), examples=st.sampled_from([1, 2, 7]))
 def test_matches_plain_loops(attack: Attack, seed: int, models: int, examples: int) -> None:
     rng = np.random.default_rng(seed)

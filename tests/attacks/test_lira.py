@@ -71,7 +71,7 @@ def slow(attack: Attack, phi: np.ndarray, values: np.ndarray, inside: np.ndarray
 
 
 @pytest.mark.parametrize("attack", LIRA, ids=lambda attack: attack.name)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), models=st.integers(1, 9), examples=st.sampled_from([0, 1, 2, 7]))
 def test_matches_plain_loops(attack: Attack, seed: int, models: int, examples: int) -> None:
     phi, values, inside = case(seed, models, examples)
@@ -192,7 +192,7 @@ def test_too_few_references_are_refused() -> None:
         references_of(none)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 999), models=st.integers(1, 6), examples=st.sampled_from([0, 1, 5]))
 def test_moments_match_plain_loops(seed: int, models: int, examples: int) -> None:
     rng = np.random.default_rng(seed)

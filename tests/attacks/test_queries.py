@@ -68,7 +68,7 @@ def test_copies_are_images_and_fewer_are_the_first_of_more(name: str, shape: tup
     assert list(VARIANTS[name](pixels, 0, 5)) == []
 
 
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(
     shape=st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
     index=st.integers(0, len(MOVES) - 1),

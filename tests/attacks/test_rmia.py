@@ -58,7 +58,7 @@ def slow_ratios(evidence: Evidence, online: bool) -> tuple[list[float], list[flo
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=lambda attack: attack.name)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     models=st.integers(1, 6),

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, roc_auc_sc
 from mobileprune.attacks import ATTACKS, Evidence
 from mobileprune.audit import statistics as s
 
-quick = settings(deadline=None, derandomize=True, max_examples=40)
+quick = settings(max_examples=40)
 tied = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=23)
 
 

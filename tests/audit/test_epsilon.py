@@ -14,7 +14,7 @@ from mobileprune.attacks import Scores
 from mobileprune.audit.epsilon import FRACTIONS, _chance, epsilon_lower_bound, one_run, pair_guesses
 from mobileprune.errors import DataError, UsageError
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 
 
 def pairs(by_attack: dict[str, np.ndarray], *, canaries: int = 0) -> Scores:

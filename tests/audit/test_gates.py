@@ -54,7 +54,7 @@ def test_every_rule_has_a_case_and_ends_where_its_limit_is() -> None:
         assert outcome(name, broken) == "fail", name
 
 
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(max_examples=80)
 @given(st.floats(0.1, 5), st.floats(0, 1), st.floats(0, 1), st.floats(0, 8))
 @example(1.0, 0.0, 0.0, 1.0)
 @example(1.0, 0.5, 0.5, 1.5)

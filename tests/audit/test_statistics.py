@@ -20,7 +20,7 @@ from mobileprune.audit.rates import allowed_false_positives, threshold_at_fpr
 from mobileprune.errors import DataError, UsageError
 
 tied = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=17)
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 
 
 def slow_auc(members: np.ndarray, nonmembers: np.ndarray) -> float:

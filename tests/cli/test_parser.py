@@ -17,12 +17,12 @@ import pytest
 from mobileprune import defenses, errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
 from mobileprune.audit.verdict import Policy
+from mobileprune.cli.flags import OF_ENGINES
 from mobileprune.cli.parser import (
     ANY_MODEL,
     ATTACKING,
     EXIT_CODES,
     JUDGING,
-    OF_ENGINES,
     POLICY,
     options_from,
     parser,
@@ -162,7 +162,7 @@ def test_exit_codes_are_those_of_the_errors_and_of_the_verdict() -> None:
 @pytest.mark.parametrize("verb", verbs())
 def test_only_what_is_given_becomes_an_option(verb) -> None:
     """So that a default of the command line never overrides ``--config`` or what a model was made from."""
-    paths = {"train": 0, "prune": 0, "export": 0, "compare": 2}.get(verb, 1)
+    paths = {"train": 0, "prune": 0, "export": 0, "devices": 0, "compare": 2}.get(verb, 1)
     argv = [verb, *["out"] * paths]
     assert options_from(parser().parse_args(argv)) == {}
 

@@ -85,7 +85,7 @@ rows = st.integers(4, 12).flatmap(
         max_size=6,
     )
 )
-examined = settings(deadline=None, derandomize=True, max_examples=40)
+examined = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if spec != "round:6"])

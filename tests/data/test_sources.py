@@ -102,7 +102,7 @@ def test_npz_problems_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], m
         npz(tmp_path, **arrays)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 @given(cut=st.none() | st.integers(0, 1000), flips=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255))))
 def test_damaged_npz_is_a_data_error(tmp_path_factory: pytest.TempPathFactory, cut, flips):
     path = tmp_path_factory.mktemp("npz") / "set.npz"

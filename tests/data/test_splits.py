@@ -34,7 +34,7 @@ def indices(splits: Splits) -> list[list[int]]:
     return [getattr(splits, part).tolist() for part in PARTS]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(MIN_PAIRS, 70), st.integers(2, 40), st.floats(0, 0.5), st.integers(2, 5), st.integers(0, 2**40))
 def test_drawn_splits_have_exact_counts(wanted, extra, canaries, classes, seed):
     images = distinct(2 * wanted + extra, classes)
@@ -91,7 +91,7 @@ def test_the_callers_images_and_global_rng_stay_untouched() -> None:
     assert (np.random.get_state()[1] == state).all()
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(MIN_PAIRS, 40), st.integers(2, 200), st.booleans(), st.integers(0, 99))
 def test_the_reference_set_is_never_larger_than_the_members(wanted, extra, drawn, seed):
     """Else it would be the better training set of the two; what is over is tested on."""
@@ -139,7 +139,7 @@ def test_only_research_sets_get_canaries_by_default(dataset: str, share: float) 
     assert default_canaries(dataset) == share
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(20, 80), st.integers(22, 80), st.integers(0, 99))
 def test_stated_members_are_the_only_members(inside, outside, seed):
     wanted = min(inside, outside - 2)
@@ -175,7 +175,7 @@ def test_too_few_on_one_stated_side_are_refused(inside: int, outside: int) -> No
         split(stated(inside, outside), seed=0, canaries=0)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(MIN_PAIRS, 45), st.booleans(), st.integers(0, 2**40), st.integers(0, 2**40))
 def test_a_redraw_throws_only_the_coins_anew(wanted: int, drawn: bool, seed: int, redraw: int) -> None:
     images = distinct(2 * wanted + 9) if drawn else stated(wanted, wanted + 9)

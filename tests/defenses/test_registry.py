@@ -53,7 +53,7 @@ def test_a_name_alone_has_the_default_strength() -> None:
 chosen = st.dictionaries(st.sampled_from(sorted(DEFENSES)), st.floats(0, 1), max_size=4)
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(chosen)
 def test_what_is_written_is_what_is_read(shares: dict[str, float]) -> None:
     strengths = {n: DEFENSES[n].low + share * (DEFENSES[n].high - DEFENSES[n].low) for n, share in shares.items()}

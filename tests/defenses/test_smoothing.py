@@ -13,7 +13,7 @@ from torch.nn import functional
 from mobileprune.defenses.smoothing import ConfidencePenalty, LabelSmoothing, RelaxLoss, flattened
 from mobileprune.training import Examples, Hook, Recipe, fit
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 batches = st.tuples(st.integers(1, 7), st.integers(2, 6), st.integers(0, 99))
 MODEL = nn.Identity()
 

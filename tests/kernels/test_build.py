@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from mobileprune.native import FILES, SWITCH, VERSION
+from mobileprune.devices.elf import machine_of
+from mobileprune.native import FILES, RUNNER, SWITCH, VERSION
 
 FILE = FILES.get(sys.platform, "libmobileprune_ops.so")
 INTERFACE = "hatchling.builders.hooks.plugin.interface"
@@ -90,8 +91,8 @@ def test_the_library_is_built_and_the_wheel_is_for_this_platform(tools: None, ho
     assert warnings == []
     assert data["pure_python"] is False
     assert data["tag"] == f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-    assert data["artifacts"] == ["mobileprune/_native/*"]
-    assert [path.name for path in (root / "mobileprune" / "_native").iterdir()] == [FILE]
+    assert data["artifacts"] == ["mobileprune/_native/**"]
+    assert {path.name for path in (root / "mobileprune" / "_native").iterdir()} == {FILE, RUNNER}
     assert ctypes.CDLL(str(root / "mobileprune" / "_native" / FILE)).mp_version() == VERSION
 
 
@@ -118,13 +119,34 @@ def test_without_cmake_the_wheel_is_pure_and_says_why(
     monkeypatch.setenv("PATH", str(tmp_path))
     data, warnings = build(hook, root)
     assert is_pure(data, root)
-    assert warnings == [f"mobileprune without native sparse operators: {NO_CMAKE}"]
+    assert warnings == [f"mobileprune without native sparse operators and device runner: {NO_CMAKE}"]
 
 
 def test_require_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch, hook: Any, root: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(SWITCH, "require")
     with pytest.raises(SystemExit, match=f"{SWITCH}=require: {NO_CMAKE}"):
+        build(hook, root)
+
+
+@pytest.mark.long
+def test_other_platforms_are_built_into_folders_of_their_names(
+    monkeypatch: pytest.MonkeyPatch, tools: None, hook: Any, root: Path
+) -> None:
+    if not (shutil.which("zig") or shutil.which("python-zig")):
+        pytest.skip("no zig on PATH (pip install ziglang)")
+    monkeypatch.setenv("MOBILEPRUNE_CROSS", "linux-aarch64,linux-armv7")
+    build(hook, root)
+    for platform, machine in {"linux-aarch64": "aarch64", "linux-armv7": "arm"}.items():
+        folder = root / "mobileprune" / "_native" / platform
+        assert {machine_of(folder / name) for name in ("libmobileprune_ops.so", RUNNER)} == {machine}
+
+
+def test_another_platform_that_cannot_be_built_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tools: None, hook: Any, root: Path
+) -> None:
+    monkeypatch.setenv("MOBILEPRUNE_CROSS", "linux-vax")
+    with pytest.raises(SystemExit, match=r"MOBILEPRUNE_CROSS=linux-vax: .*linux-vax"):
         build(hook, root)
 
 

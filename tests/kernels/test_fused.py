@@ -191,7 +191,7 @@ def assert_right(c: Any, kernels: Kernels, case: Case) -> None:
 
 
 @given(case=cases())
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(max_examples=80)
 def test_every_kernel_gives_the_block(c: Any, kernels: Kernels, case: Case) -> None:
     assert_right(c, kernels, case)
 
@@ -268,7 +268,7 @@ def test_what_is_no_block_is_refused(c: Any, message: str, wrong: Block) -> None
 
 
 @given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 def test_numbers_of_any_size_are_checked(c: Any, kernels: Kernels, data: st.DataObject) -> None:
     number = st.one_of(st.integers(1, 5), st.sampled_from([0, -1, 2**10, 2**16, 2**24, 2**31, 2**32, BIG, SMALL]))
     drawn = [data.draw(number) for _ in range(5)]

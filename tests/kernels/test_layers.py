@@ -99,7 +99,7 @@ LARGE = {
 
 
 @given(cases())
-@settings(deadline=None, derandomize=True, max_examples=120)
+@settings(max_examples=120)
 def test_every_kernel_gives_the_layer(kernels: Kernels, case: Case) -> None:
     assert_right(kernels, case)
 
@@ -168,7 +168,7 @@ def at_once(task: Callable[[int], None], count: int) -> None:
 @given(case=cases())
 @example(case=replace(LARGE["blocks of input channels"], images=2))
 @example(case=LARGE["chunks of output channels"])
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 def test_threads_give_the_same_bits(
     kernels: Kernels, order: Callable[[Callable[[int], None], int], None], case: Case
 ) -> None:
@@ -209,7 +209,7 @@ def test_an_image_gives_the_same_bits_in_any_batch(kernels: Kernels, name: str) 
 
 
 @given(cases())
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_nan_reaches_the_pixels_whose_weights_meet_it(kernels: Kernels, case: Case) -> None:
     """And no other: those have the bits that they have without it. Quads multiply it by their zeros as well."""
     x, weights, _, residual = case.numbers
@@ -230,7 +230,7 @@ def test_nan_reaches_the_pixels_whose_weights_meet_it(kernels: Kernels, case: Ca
 
 
 @given(cases(), st.sampled_from([np.inf, -np.inf]), st.booleans())
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_infinities_are_those_of_pytorch(kernels: Kernels, case: Case, value: float, in_residual: bool) -> None:
     case = replace(case, density=1.0, residual=case.residual or in_residual)
     x, weights, bias, residual = case.numbers
@@ -292,7 +292,7 @@ def test_what_no_kernel_takes_is_refused(kernels: Kernels, message: str, wrong: 
 
 
 @given(layers(), st.sampled_from(sorted(vars(Layer()))), st.integers(0, 3), st.sampled_from([2**k for k in range(64)]))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_a_number_of_any_size_is_checked(kernels: Kernels, layer: Layer, field: str, at: int, size: int) -> None:
     """What is not refused is packed and run if it is small: no arithmetic of the check overflows."""
     old, bits = getattr(layer, field), 31 if field == "activation" else 63

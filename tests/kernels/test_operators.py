@@ -98,7 +98,7 @@ def layers(draw: st.DrawFn, base: str) -> tuple[Floats, Floats, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", OPERATORS)
 @given(data=st.data())
-@settings(deadline=None, derandomize=True, max_examples=8)
+@settings(max_examples=8)
 def test_the_library_answers_as_the_function_does(library: Path, name: str, data: st.DataObject) -> None:
     x, weights, attributes = data.draw(layers(OPERATORS[name][0]))
     made = model(name, weights, numbers(weights.shape[:1], 5), **attributes)

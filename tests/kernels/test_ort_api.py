@@ -40,11 +40,15 @@ STRUCTS = {
     },
     ("ort_allocator", "OrtAllocator"): {"version": "version", "alloc": "Alloc", "free": "Free"},
     ("ort_base", "OrtApiBase"): {"get_api": "GetApi"},
+    ("ort_named_base", "OrtApiBase"): {"base": "GetApi", "version": "GetVersionString"},
 }
 VALUES = {
     "ORT_CODE_INVALID_ARGUMENT": "ORT_INVALID_ARGUMENT",
     "ORT_CODE_NOT_IMPLEMENTED": "ORT_NOT_IMPLEMENTED",
     "ORT_TYPE_FLOAT": "ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT",
+    "ORT_LOG_FATAL": "ORT_LOGGING_LEVEL_FATAL",
+    "ORT_ARENA_ALLOCATOR": "OrtArenaAllocator",
+    "ORT_MEMORY_DEFAULT": "OrtMemTypeDefault",
     "0 /* required */": "INPUT_OUTPUT_REQUIRED",
     "0 /* the processor's memory */": "OrtMemTypeDefault",
 }
@@ -70,7 +74,7 @@ def program(position_shift: int = 0) -> str:
     return "\n".join(
         [
             "#include <onnxruntime_c_api.h>",
-            '#include "ort_api.h"',
+            '#include "ort_session.h"',
             *same,
             '_Static_assert(ORT_API_VERSION_USED <= ORT_API_VERSION, "the header is older than what we use");',
             # a runtime of the version that we name may read all of its fields
@@ -78,12 +82,14 @@ def program(position_shift: int = 0) -> str:
             "#define AT(position, gives, name, arguments) \\",
             f"  _Static_assert(offsetof(OrtApi, name) == ((position) + {position_shift}) * sizeof(void *), #name);",
             "ORT_ENTRIES(AT)",
+            "ORT_SESSION_ENTRIES(AT)",
         ]
     )
 
 
 def compiled(compiler: str, header: Path, sources: Path, text: str) -> subprocess.CompletedProcess[str]:
-    argv = [compiler, "-std=c11", "-fsyntax-only", f"-I{header}", f"-I{sources / 'onnxruntime'}", "-xc", "-"]
+    ours = [f"-I{sources / folder}" for folder in ("onnxruntime", "runner")]
+    argv = [compiler, "-std=c11", "-fsyntax-only", f"-I{header}", *ours, "-xc", "-"]
     return subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
 
 
@@ -94,7 +100,9 @@ def test_positions_and_layouts_are_those_of_the_header(compiler: str, header: Pa
 
 def test_a_wrong_position_would_be_told(compiler: str, header: Path, sources: Path) -> None:
     done = compiled(compiler, header, sources, program(position_shift=1))
-    entries = re.findall(r"E\((\d+),[^,]+?(\w+), \(", (sources / "onnxruntime" / "ort_api.h").read_text())
+    text = "".join((sources / name).read_text() for name in ("onnxruntime/ort_api.h", "runner/ort_session.h"))
+    entries = re.findall(r"E\((\d+),[^,]+,\s*(\w+),\s*\\?\s*\(", text)
+    assert len(entries) > 40
     assert done.returncode != 0
     assert all(f'"{name}"' in done.stderr for _, name in entries)
 

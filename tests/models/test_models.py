@@ -91,7 +91,7 @@ def test_lenet5_is_the_literatures() -> None:
     assert parameters(build("lenet5", num_classes=10, input_shape=(1, 32, 32), seed=0)) == 61_706
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from([1, 3]), st.integers(12, 45), st.integers(12, 45), st.integers(2, 11))
 def test_lenet5_takes_every_size_from_12(channels, height, width, num_classes):
     model = build("lenet5", num_classes=num_classes, input_shape=(channels, height, width), seed=0)

@@ -14,7 +14,7 @@ from mobileprune.errors import UsageError
 from mobileprune.pruning.masks import PruneScope, prunable
 from mobileprune.pruning.patterns import Filters, sites
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 dims = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 
 

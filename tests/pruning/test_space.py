@@ -18,7 +18,7 @@ from mobileprune.pruning.budgets import SHARED, erk, rounded, uniform
 from mobileprune.pruning.masks import Masks, apply_masks, prunable
 from mobileprune.pruning.space import Space
 
-quick = settings(deadline=None, derandomize=True, max_examples=20)
+quick = settings(max_examples=20)
 ratios = st.sampled_from([0.0, 0.001, 1 / 3, 0.5, 0.9, 0.999]) | st.floats(0, 1, exclude_max=True)
 blueprints = st.lists(
     st.tuples(st.integers(1, 17), st.integers(1, 2), st.lists(st.integers(1, 2), max_size=2)), min_size=1, max_size=3

@@ -50,7 +50,7 @@ def test_findings_and_gates_are_test_cases() -> None:
     ]
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_any_text_gives_valid_xml(text: str) -> None:
     audit = {**AUDIT, "gates": [{**AUDIT["gates"][0], "sentence": text}]}

@@ -182,7 +182,7 @@ def test_hardened_outputs_are_cut_off(tmp_path: Path) -> None:
     np.testing.assert_allclose(gradient_norms(hardened, x, y), plain, rtol=1e-6)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 3),
     groups=st.integers(1, 3),

@@ -30,13 +30,13 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 def test_values_are_those_that_python_reads(written: Any) -> None:
     assert value(pickle.dumps(written, protocol=2), {}) == written
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=3), st.integers(0, 5), st.integers(0, 40))
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(max_examples=200)
 def test_a_tensor_lies_in_its_storage_where_pytorch_says_so(layout: list[tuple[int, int]], offset: int, count: int):
     sizes, strides = tuple(size for size, _ in layout), tuple(stride for _, stride in layout)
     try:

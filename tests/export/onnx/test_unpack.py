@@ -71,7 +71,7 @@ def test_the_reference_implementation_of_onnx_agrees() -> None:
     assert same(found, EVERY)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple),
     st.sampled_from([0.0, 0.3, 0.7, 0.95, 1.0]),

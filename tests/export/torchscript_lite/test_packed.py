@@ -67,7 +67,7 @@ def tensors(draw: st.DrawFn) -> list[Array]:
     return [array.astype(kind) for array, kind in zip(made, sorted(kinds), strict=True)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tensors(), st.booleans())
 def test_expanded_tensors_are_those_that_were_stored(arrays: list[Array], sparse: bool) -> None:
     arrays = [*arrays, np.ones(3, np.float32)]

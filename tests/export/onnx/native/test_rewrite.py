@@ -242,7 +242,7 @@ def network(drawn: list[Step]) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(steps, min_size=1, max_size=4))
 def test_any_network_answers_as_before(drawn: list[Step]) -> None:
     proto = network(drawn)
