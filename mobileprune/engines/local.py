@@ -26,6 +26,7 @@ def pool(jobs: int, num_threads: int, address: str | None = None) -> Iterator[Po
     workers = _Processes(jobs)
     try:
         yield workers
+        workers.finish()
     finally:
         workers.stop()
 
@@ -63,7 +64,12 @@ class _Processes:
             self._start()
             return self._pool.submit(work, argument)
 
+    def finish(self) -> None:
+        """Let the workers end by themselves, once they have nothing to do."""
+        self._pool.shutdown()
+
     def stop(self) -> None:
+        """End them whatever they are at."""
         self._ours.close()
         self._pool.shutdown(cancel_futures=True)
         self._theirs.close()
