@@ -1,6 +1,7 @@
 # `make demo` and `make test` need only python3 (3.11 or later) and make.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS ?= dev
 DEMO := out
 
 .PHONY: demo test test-long coverage lint clean
@@ -8,7 +9,7 @@ DEMO := out
 NATIVE := export/CMakeLists.txt $(wildcard export/*.py export/*/*.c export/*/*.h)
 .venv/installed: pyproject.toml $(NATIVE)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: .venv/installed  ## prune, export, benchmark and re-attack on the embedded data

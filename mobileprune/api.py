@@ -187,16 +187,18 @@ def report(
     effort: Effort | None = None,
     device: Device | str | None = None,
 ) -> ReportResult:
-    """Benchmark and audit, written as ``report.html``, ``.md`` and ``.json`` to ``output`` (beside the model).
+    """Benchmark and audit, written as ``report.html``, ``.md``, ``.json`` and ``card.html`` to ``output``.
 
-    With a ``device`` the file is asked there, as :func:`audit` does, and measured here and there.
+    The default of ``output`` is the artifact's folder, beside the model. With a ``device`` the file is asked there, as
+    :func:`audit` does, and measured here and there.
     """
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
     audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
     measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
     there = bench_device(loaded, kin.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
     judged = gated(audited, loaded, measured, limits)
-    result = ReportResult(loaded, measured, judged, tuple(ctx.store.done), {}, there)
+    contents = look(loaded.path).contents.to_dict()
+    result = ReportResult(loaded, measured, judged, contents, tuple(ctx.store.done), {}, there)
     return replace(result, paths=write_report(result.to_dict(), Path(output) if output else loaded.path))
 
 

@@ -38,11 +38,15 @@ class Audited(AuditResult):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Everything measured on one artifact, on a device too if one was given; ``paths`` are the written files."""
+    """Everything measured on one artifact, on a device too if one was given.
+
+    ``contents``: as ``inspect`` shows them; ``paths``: the written files.
+    """
 
     artifact: Artifact
     bench: BenchResult
     audit: Audited
+    contents: dict[str, Any]
     steps: tuple[StepResult, ...]
     paths: dict[str, Path]
     device_bench: DeviceBench | None = None
@@ -54,6 +58,7 @@ class ReportResult:
             "manifest": self.artifact.manifest.to_dict(),
             "bench": self.bench.to_dict(),
             "audit": self.audit.to_dict(),
+            "contents": self.contents,
             "steps": [step.to_dict() for step in self.steps],
             "report": {kind: str(path) for kind, path in self.paths.items()},
             **elsewhere,

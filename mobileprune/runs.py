@@ -29,7 +29,7 @@ from mobileprune.schemas import parse
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
 JUDGING = (
     *("__main__.py", "api.py", "options.py", "outputs.py", "results.py"),
-    *("attacks", "audit", "bench", "cli", "evaluate", "inspection", "report"),
+    *("attacks", "audit", "bench", "cli", "evaluate", "inspection", "report", "serve"),
 )
 KEY_LENGTH = 32
 RECORD = "step.json"

@@ -56,7 +56,8 @@ DIRECTLY_BELOW = {
     "options": ["pipeline"],
     "api": ["foreign", "inspection", "options", "outputs", "report", "results"],
     "__init__": ["api"],
-    "cli": ["__init__"],
+    "serve": ["inspection", "report"],
+    "cli": ["__init__", "serve"],
     "__main__": ["cli"],
 }
 JUDGES = ("attacks", "audit", "bench")

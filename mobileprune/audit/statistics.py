@@ -18,7 +18,7 @@ from mobileprune.audit.power import (
     tpr_p_value,
 )
 from mobileprune.audit.rates import paired_tpr_difference, ppv, tpr_at_fpr
-from mobileprune.audit.roc import roc_points
+from mobileprune.audit.roc import roc_band, roc_points
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "pairs_needed",
     "power_of",
     "ppv",
+    "roc_band",
     "roc_points",
     "smallest_detectable_auc",
     "smallest_detectable_tpr",

@@ -53,7 +53,8 @@ class Costs:
         timing = asdict(self.latency)
         runs = {name: timing.pop(name) for name in ("runs", "blocks")}
         return {
-            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()},
+            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()}
+            | {"quantiles": list(self.latency.quantiles_ms)},
             **runs,
             "load_ms": self.load_ms,
             **asdict(self.size),

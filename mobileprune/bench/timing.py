@@ -21,11 +21,13 @@ from mobileprune.bench.load import Clock, LoadWatch, other_cpu_secs
 MIN_PAIRS = 5  # fewer give no usable interval
 MIN_BLOCK_RUNS = 3  # the median then drops the first run, whose caches the other side has just emptied
 RESAMPLES = 2000
+QUANTILES = range(0, 101, 5)
+"""Percents at which the distribution of run times is kept."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Percentiles and mean over all timed runs, in milliseconds."""
+    """Percentiles and mean over all timed runs, in milliseconds; ``quantiles_ms`` at 0, 5, ..., 100 %."""
 
     p50_ms: float
     p90_ms: float
@@ -33,6 +35,7 @@ class Timing:
     mean_ms: float
     runs: int
     blocks: int
+    quantiles_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -131,4 +134,5 @@ def timing_of(blocks: list[list[float]]) -> Timing:
     """Of run times in seconds."""
     times = 1e3 * np.concatenate([np.asarray(block) for block in blocks])
     p50, p90, p99 = (float(p) for p in np.percentile(times, [50, 90, 99]))
-    return Timing(p50, p90, p99, float(times.mean()), times.size, len(blocks))
+    quantiles = tuple(float(p) for p in np.percentile(times, QUANTILES))
+    return Timing(p50, p90, p99, float(times.mean()), times.size, len(blocks), quantiles)

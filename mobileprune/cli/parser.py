@@ -69,9 +69,10 @@ def verbs() -> dict[str, tuple[str, tuple[str, ...]]]:
         "bench": ("size, memory, load time and latency beside the dense model", ("data",)),
         "attack": ("run every membership inference attack on an exported file, or on any model", ("data",)),
         "audit": ("attack and judge: exit 3 when it fails, 4 when inconclusive", ("data",)),
-        "report": ("write report.html, report.md and report.json", ("data",)),
+        "report": ("write report.html, card.html, report.md and report.json", ("data",)),
         "inspect": ("verify an artifact and show what is in it; or any .onnx file", ()),
         "compare": ("show what differs between two artifacts or model files", ()),
+        "serve": ("show run stores and folders of artifacts in a browser, on this machine only", ()),
         "explain": ("say why an export will, or will not, be faster or smaller, before any work starts", MAKES),
         "devices": ("list devices, check one, set up or remove the emulated ones", ()),
     }
@@ -140,6 +141,10 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
             sub.add_argument(name, type=Path, metavar=name.upper(), help="artifact or model file")
     elif verb == "devices":
         _devices(sub)
+    elif verb == "serve":
+        text = "run store, or folder with artifacts or sweeps in it (default: the run store)"
+        sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=text)
+        sub.add_argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)")
     elif verb != "train":
         or_file = ", or a model file" if verb == "inspect" or verb in ANY_MODEL else ""
         text = f"folder made by `mobileprune export`{or_file}"
@@ -245,7 +250,7 @@ def _common(sub: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "prune", "export"):
         group.add_argument("--save-config", type=Path, help="write the resulting configuration as TOML")
         group.add_argument("--dry-run", action="store_true", help="show the configuration and stop")
-    if verb not in ("inspect", "compare", "explain", "devices"):
+    if verb not in ("inspect", "compare", "explain", "devices", "serve"):
         group.add_argument("--runs", type=Path, help="run store (default: $MOBILEPRUNE_RUNS or the user's cache)")
         group.add_argument("--num-threads", type=int, default=1, metavar="N", help="threads (default: 1)")
     group.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON; - is stdout")

@@ -23,20 +23,14 @@ from mobileprune.report.device import (
     on_device_rows,
     on_device_title,
 )
-from mobileprune.report.tables import (
-    GROUPS,
-    Rows,
-    attack_rows,
-    bench_rows,
+from mobileprune.report.sentences import (
     epsilon_sentences,
     exposed_sentence,
-    kernel_rows,
     kernels_sentence,
     power_sentences,
-    rate_rows,
     sparsity_sentence,
-    summary_rows,
 )
+from mobileprune.report.tables import GROUPS, Rows, attack_rows, bench_rows, kernel_rows, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
 
 SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}

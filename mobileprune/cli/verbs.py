@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +27,8 @@ from mobileprune.pipeline.context import Context
 from mobileprune.report.junit import junit
 from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
-from mobileprune.runs import RunStore
+from mobileprune.runs import RunStore, default_root
+from mobileprune.serve import serve
 
 LINT_FAILED, UNAVAILABLE = 3, 5
 MAX_SUSTAINED_MINS = 240
@@ -239,6 +241,18 @@ def _devices(args: argparse.Namespace, console: Console) -> int:
     return 0 if result.ready else UNAVAILABLE
 
 
+def _serve(args: argparse.Namespace, console: Console) -> int:
+    folders = args.folders or [default_root()]
+
+    def ready(url: str) -> None:
+        _finish(args, {"url": url, "folders": [str(folder) for folder in folders]}, lambda: print(url, flush=True))
+        console.say("Ctrl-C stops it")
+
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        serve(folders, args.port, ready)
+    return 0
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "train": _train,
     "prune": _prune,
@@ -251,4 +265,5 @@ VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "compare": _compare,
     "explain": _explain,
     "devices": _devices,
+    "serve": _serve,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import Group
 from mobileprune.audit.compare import Measurement, measure
+from mobileprune.audit.distribution import Distribution, distributions
 from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
@@ -34,6 +35,7 @@ class SubjectResult:
     accuracy: dict[str, float]
     measurements: dict[Group, dict[str, Measurement]]
     strongest: dict[Group, Strongest]
+    distributions: dict[Group, Distribution]
     skipped: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class SubjectResult:
             "accuracy": self.accuracy,
             "measurements": measured,
             "strongest": strongest,
+            "distributions": {group: found.to_dict() for group, found in self.distributions.items()},
             "skipped": self.skipped,
         }
 
@@ -96,7 +99,8 @@ def subject_result(subject: Subject) -> SubjectResult:
         accuracy["test"] = subject.test_accuracy
     scores = subject.scores
     best = {group: strongest(part) for group, part in scores.groups().items()}
-    return SubjectResult(subject.name, accuracy, measure(scores), best, dict(scores.skipped))
+    skipped = dict(scores.skipped)
+    return SubjectResult(subject.name, accuracy, measure(scores), best, distributions(scores), skipped)
 
 
 def result(

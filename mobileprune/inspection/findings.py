@@ -8,7 +8,7 @@ from pathlib import Path
 from mobileprune.artifact import MANIFEST, Artifact
 from mobileprune.export.lint import findings_of
 
-REPORT_FILES = ("report.html", "report.md", "report.json")
+REPORT_FILES = ("report.html", "report.md", "report.json", "card.html")
 """Files that may lie beside an artifact's own."""
 
 

@@ -1,13 +1,13 @@
-"""HTML and Markdown from the same tables. Every value is escaped; the HTML asks for nothing outside itself."""
+"""The report of one artifact as HTML and Markdown from the same tables, and its privacy card."""
 
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-
+from mobileprune.audit.gates import worst
+from mobileprune.audit.verdict import SEVERITY
+from mobileprune.report.charts import histogram_chart, latency_chart, roc_chart
 from mobileprune.report.device import (
     device_bench_rows,
     device_sentence,
@@ -15,45 +15,46 @@ from mobileprune.report.device import (
     on_device_rows,
     on_device_title,
 )
-from mobileprune.report.roc import Panel, panel
+from mobileprune.report.page import render
+from mobileprune.report.raw import Raw, thinned
+from mobileprune.report.sentences import (
+    epsilon_sentences,
+    exposed_sentence,
+    kernels_sentence,
+    made_by,
+    power_sentences,
+    sparsity_sentence,
+    stored_as,
+)
 from mobileprune.report.tables import (
     GROUPS,
     Rows,
     attack_rows,
     bench_rows,
-    epsilon_sentences,
-    exposed_sentence,
     exposure_rows,
     kernel_rows,
-    kernels_sentence,
     layer_rows,
-    made_by,
-    power_sentences,
     rate_rows,
-    sparsity_sentence,
-    stored_as,
     summary_rows,
 )
+from mobileprune.report.words import ANSWERS, QUESTIONS, SAFE, costs, in_plain_words, not_tested, not_tried
 
-ANSWERS = {"pass": "Yes, within what was tested", "fail": "No", "inconclusive": "It cannot be said"}
-QUESTIONS = {
-    "deployment": "Did conversion and export keep leakage where it was?",
-    "ceiling": "Is leakage over all members under the ceiling?",
-    "canary_ceiling": "Is leakage on canaries (wrongly labelled members) under the ceiling?",
-}
-NOT_TRIED = {
-    "references": "attackers who train reference models (LiRA, RMIA), stronger than the attacks here: --references 16",
-    "queries": "attackers who ask about changed copies of an image: --queries 20",
-    "versions": "attackers who hold several versions of the model: --versions PATH",
-}
-FILE = "attackers who read the weights out of the file: --access file"
-OTHERS = "other hardware and runtimes than the machine named below"
+INTERVALS = "Brackets are 95 % intervals. AUC 0.5: the attacker guesses; 1: every member is recognised."
 
 
 def html(value: dict[str, Any]) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("mobileprune.report").joinpath("report.html.j2").read_text("utf-8"))
-    return template.render(**_content(value))
+    subjects = value["audit"]["subjects"]
+    groups = _groups(value)
+    drawings = [
+        (GROUPS[group], roc_chart(subjects, group), histogram_chart(subjects["artifact"], group)) for group in groups
+    ]
+    raw = Raw(thinned({"schema": "mobileprune.report/1", **value}))
+    return render("report", raw=raw, drawings=drawings, latency=latency_chart(value["bench"]), **_content(value))
+
+
+def card(value: dict[str, Any]) -> str:
+    """The model privacy card: one printed page for whoever ships the model."""
+    return render("card", raw=None, access=value["audit"]["effort"], **_content(value))
 
 
 def markdown(value: dict[str, Any]) -> str:
@@ -61,8 +62,10 @@ def markdown(value: dict[str, Any]) -> str:
     lines = [f"# mobileprune report: {content['overall']}", "", content["verdict"]["sentence"], ""]
     lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
     lines += [f"- **{gate['outcome']}** {_plain(gate['sentence'])}" for gate in content["gates"]]
-    for title, rows in content["tables"]:
-        lines += ["", f"## {title}", "", *_markdown_table(rows)]
+    lines += ["", "## Cost", "", *(f"- {what.strip()}: {_plain(''.join(parts))}" for what, parts in content["costs"])]
+    for _, _, tables in content["sections"]:
+        for title, rows in tables:
+            lines += ["", f"## {title}", "", *_markdown_table(rows)]
     lines += ["", *(f"- {_plain(item)}" for item in content["findings_beside"])]
     lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
     lines += ["", "## Made by", "", *(f"- {_plain(item)}" for item in content["made_by"])]
@@ -80,64 +83,75 @@ def _markdown_table(rows: Rows) -> list[str]:
     return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
 
 
-def not_tested(effort: dict[str, Any]) -> list[str]:
-    """What the attacker of this audit did not try, and the option that makes them try it."""
-    untouched = {"references": 0, "queries": 1, "versions": 0}
-    tried = [words for name, words in NOT_TRIED.items() if effort[name] == untouched[name]]
-    return [*tried, *([] if effort["access"] == "file" else [FILE]), OTHERS]
+def _groups(value: dict[str, Any]) -> list[str]:
+    return [group for group in GROUPS if group in value["audit"]["subjects"]["artifact"]["measurements"]]
 
 
-def _content(value: dict[str, Any]) -> dict[str, Any]:
-    audit, manifest = value["audit"], value["manifest"]
-    verdict = audit["verdict"]
-    present = [group for group in GROUPS if group in audit["subjects"]["artifact"]["measurements"]]
-    threads = value["bench"]["num_threads"]
-    tables: list[tuple[str, Rows]] = [
-        ("Before and after", summary_rows(value)),
-        *((f"Every attack: {GROUPS[group]}", attack_rows(audit, group)) for group in present),
-        *((f"The exported file: {GROUPS[group]}", rate_rows(audit, group)) for group in present),
-        ("Who is exposed", exposure_rows(audit)),
-        (f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"])),
-        ("Sparsity by layer", layer_rows(value)),
+def _sections(value: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, Rows]]]]:
+    """(id, heading, tables with their titles), in the order of the page."""
+    audit, kernels = value["audit"], value["manifest"]["storage"].get("kernels")
+    groups, threads = _groups(value), value["bench"]["num_threads"]
+    attacks = [(f"Every attack: {GROUPS[group]}", attack_rows(audit, group)) for group in groups]
+    rates = [(f"The exported file: {GROUPS[group]}", rate_rows(audit, group)) for group in groups]
+    by_layer = [("Sparsity by layer", layer_rows(value))]
+    devices = _device_tables(value)
+    return [
+        ("change", "Before and after", [("Before and after", summary_rows(value))]),
+        ("leakage", "Leakage", [*attacks, *rates, ("Who is exposed", exposure_rows(audit))]),
+        ("speed", "Speed", [(f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"]))]),
+        *([("device", "On the device", devices)] if devices else []),
+        ("size", "Size", by_layer + ([("Kernels by layer", kernel_rows(kernels))] if kernels else [])),
     ]
+
+
+def _device_tables(value: dict[str, Any]) -> list[tuple[str, Rows]]:
+    """What the file costs on a device, and whether its answers there change what an attacker finds."""
+    tables: list[tuple[str, Rows]] = []
     if there := value.get("device_bench"):
         tables.append((device_sentence(there), device_bench_rows(there)))
         tables += [(title or "Checks of the timing there", rows) for title, rows in device_tables(there)]
-    if on_device := audit.get("on_device"):
+    if on_device := value["audit"].get("on_device"):
         title = on_device_title(on_device).capitalize()
-        tables += [(f"{title}: {GROUPS[group]}", on_device_rows(on_device, group)) for group in present]
-    kernels = manifest["storage"].get("kernels")
-    if kernels:
-        tables.append(("Kernels by layer", kernel_rows(kernels)))
+        tables += [(f"{title}: {GROUPS[group]}", on_device_rows(on_device, group)) for group in _groups(value)]
+    return tables
+
+
+def _content(value: dict[str, Any]) -> dict[str, Any]:
+    audit, manifest, bench = value["audit"], value["manifest"], value["bench"]
+    verdict, kernels = audit["verdict"], manifest["storage"].get("kernels")
     findings = [
         {
-            "question": QUESTIONS[f["question"]],
-            "answer": ANSWERS[f["verdict"]] + ".",
-            "outcome": f["verdict"],
-            "sentence": f["sentence"],
+            "question": QUESTIONS[found["question"]],
+            "answer": ANSWERS[found["verdict"]] + ".",
+            "outcome": found["verdict"],
+            "plain": in_plain_words(found, index),
+            "sentence": found["sentence"],
         }
-        for f in verdict["findings"]
+        for index, found in enumerate(verdict["findings"])
     ]
-    panels: list[tuple[str, Panel]] = [(GROUPS[group], panel(audit["subjects"], group)) for group in present]
+    findings.sort(key=lambda finding: -SEVERITY[finding["outcome"]])
+    overall = worst([verdict["overall"], *(gate["outcome"] for gate in audit["gates"])])
     return {
-        "overall": verdict["overall"],
+        "overall": overall,
+        "safe": SAFE[overall],
         "verdict": verdict,
         "findings": findings,
-        "tables": tables,
-        "panels": panels,
+        "gates": audit["gates"],
+        "costs": list(costs(value)),
+        "sections": _sections(value),
+        "intervals": INTERVALS,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
         "made_by": [
             *made_by(manifest["lineage"]),
             stored_as(manifest),
             *([kernels_sentence(kernels)] if kernels else []),
         ],
-        "gates": audit["gates"],
         "detectable": power_sentences(verdict),
+        "not_tried": [short for short, _ in not_tried(audit["effort"])],
         "not_tested": not_tested(audit["effort"]),
         "findings_beside": [*epsilon_sentences(audit), exposed_sentence(audit)],
-        "notes": audit["notes"] + ([] if value["bench"]["valid"] else [f"Timings: {value['bench']['note']}"]),
+        "notes": audit["notes"] + ([] if bench["valid"] else [f"Timings: {bench['note']}"]),
         "manifest": manifest,
         "data": audit["data"],
-        "machine": value["bench"]["machine"],
-        "steps": value["steps"],
+        "machine": bench["machine"],
     }

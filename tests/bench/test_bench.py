@@ -70,6 +70,7 @@ def test_percentiles_are_those_of_all_timed_runs():
     assert timing.runs == len(times_ms)
     got = (timing.p50_ms, timing.p90_ms, timing.p99_ms, timing.mean_ms)
     assert got == pytest.approx((*np.percentile(times_ms, [50, 90, 99]), times_ms.mean()))
+    assert timing.quantiles_ms == pytest.approx(np.quantile(times_ms, np.linspace(0, 1, 21)))
 
 
 def test_ratio_is_the_slow_obvious_bootstrap():
@@ -206,6 +207,6 @@ def test_bench_reports_json_with_units(tmp_path, monkeypatch, with_baseline):
     result = bench(fake_artifact(tmp_path / "a"), baseline, num_threads=2, warmup_runs=1, min_runs=5, min_secs=0)
     assert set(seen) == {((1, 3, 5, 4), np.dtype("float32"))}
     report = json.loads(json.dumps(result.to_dict()))
-    assert set(report["artifact"]["latency_ms"]) == {"p50", "p90", "p99", "mean"}
+    assert set(report["artifact"]["latency_ms"]) == {"p50", "p90", "p99", "mean", "quantiles"}
     assert (report["artifact"]["size_bytes"], report["artifact"]["nonzeros"], report["num_threads"]) == (1000, 7, 2)
     assert (report["baseline"] is None, report["speedup"] is None) == (not with_baseline, not with_baseline)

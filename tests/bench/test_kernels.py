@@ -12,7 +12,7 @@ from mobileprune.bench.timing import Comparison, Ratio, Timing
 from mobileprune.runtimes import KernelsUsed
 
 USED, ABSENT = KernelsUsed(True, "0" * 64, "native kernels"), KernelsUsed(False, None, "no compiler")
-TIMING = Timing(1.0, 1.0, 1.0, 1.0, 1, 1)
+TIMING = Timing(1.0, 1.0, 1.0, 1.0, 1, 1, ())
 
 
 def timed(low: float, high: float, *, valid: bool = True) -> Callable[..., Comparison]:

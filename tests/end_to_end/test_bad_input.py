@@ -343,7 +343,7 @@ def no_file_beyond(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("verb", ["train", "export", "report"])
 def test_a_full_disk_is_exit_1(refused, artifacts, here, monkeypatch, store, tiny, verb) -> None:
-    """The kernel refuses weights (250 kB), then the exported file (34 kB), then report.html (20 kB)."""
+    """The kernel refuses weights (250 kB), then the exported file (34 kB), then report.html."""
     if verb == "report":
         monkeypatch.setenv("MOBILEPRUNE_RUNS", str(store))
         (here / "out").mkdir()

@@ -146,7 +146,7 @@ for which, line in enumerate(lines):
     assert main(line.split()) == 0
     shutil.copytree("out", f"{place}/whole-{which}")
 """
-FINAL = {"manifest.json", "model.ptl", "report.html", "report.json", "report.md"}
+FINAL = {"card.html", "manifest.json", "model.ptl", "report.html", "report.json", "report.md"}
 
 
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])

@@ -58,7 +58,7 @@ def test_a_verb_on_an_artifact(command, artifacts, tmp_path, verb, target) -> No
     assert (piped.code, piped.err) == (code, "")
     assert read(piped.out, verb)["schema"] == in_file["schema"] == f"mobileprune.{verb}/1"
     if verb == "report":
-        assert {path.name for path in tmp_path.iterdir()} > {"report.html", "report.md", "report.json"}
+        assert {path.name for path in tmp_path.iterdir()} > {"report.html", "report.md", "report.json", "card.html"}
 
 
 def test_the_command_in_processes_of_its_own(artifacts) -> None:

@@ -8,12 +8,14 @@ import math
 import re
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from mobileprune.report.render import html, markdown
-from mobileprune.report.roc import LOWEST, SIZE, panel
+from mobileprune.report.charts import HEIGHT, LOWEST, WIDTH, Chart, histogram_chart, latency_chart, roc_chart
+from mobileprune.report.render import card, html, markdown
 from mobileprune.report.tables import attack_rows, estimate, highest, rate_rows, summary_rows
+from mobileprune.schemas import problems
 
 EVIL = "<script>alert('x')</script>|\"&\n# head"
 
@@ -37,12 +39,13 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text, self.tables, self._cell = "", [], None
         self.open: list[str] = []
+        self.script = ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "br", "path"):
+        if tag not in ("meta", "br", "path", "link"):
             self.open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -61,6 +64,9 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("script", "style"):
+            self.script += data * (self.open[-1] == "script")
+            return
         self.text += data
         if self._cell is not None:
             self._cell += data
@@ -77,17 +83,85 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
     return [table for table in tables if table]
 
 
-def test_the_page_asks_for_nothing_outside_itself(value) -> None:
-    text = html(value)
+@pytest.mark.parametrize("page_of", [html, card])
+def test_the_page_asks_for_nothing_outside_itself(value, page_of) -> None:
+    text = page_of(value)
     page = Page(text)
     assert page.open == [], "every tag is closed"
     names = {name for _, attributes in page.tags for name in attributes}
-    assert names.isdisjoint({"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"})
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "img", "object", "embed", "base"})
+    assert names.isdisjoint({"src", "srcset", "xlink:href", "action", "data", "poster", "background"})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"iframe", "img", "object", "embed", "base", "form"})
+    assert all(a["href"].startswith(("#", "data:,")) for _, a in page.tags if "href" in a)
+    assert {a.get("type") for tag, a in page.tags if tag == "script"} <= {"application/json"}, "nothing that is run"
     assert not any(name.startswith("on") for name in names)
     assert not re.search(r"url\(|@import|https?://", text)
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
+    assert text == page_of(copy.deepcopy(value)), "the same document gives the same bytes"
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """RFC 6901."""
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        document = document[int(key)] if isinstance(document, list) else document[key]
+    return document
+
+
+def written(found: Any) -> set[str]:
+    """All that the page may write for a value of the document."""
+    if isinstance(found, dict) and "zeros" in found:
+        return {f"{found['zeros'] / found['total']:.4f}"}
+    if isinstance(found, dict):
+        forms = ("{value:.3f} [{low:.3f}, {high:.3f}]", "{value:.2f}x [{low:.2f}, {high:.2f}]", "{value:.2f}")
+        return {"not resolvable"} if found["value"] is None else {form.format(**found) for form in forms}
+    if isinstance(found, str | None):
+        return {"-"} if found is None else {"not known"}
+    forms = ("{:,}", "{:.1%}", "{:.3f} ms", "{:.1f} ms", "{:.3g} ms", "{:.2f}", "{:g}")
+    return {form.format(found) for form in forms} | {f"{found / 1024:,.1f} KiB", f"{100 * found:.0f}"}
+
+
+def test_every_number_leads_to_where_it_was_taken_from(value) -> None:
+    """Links have anchors, and their text is what the value there is written as."""
+    layers = value["manifest"]["sparsity"]["layers"]
+    layers["a/b ~c"] = layers.pop("fc1.weight")
+    text = html(value)
+    page = Page(text)
+    anchors = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(anchors) == len(set(anchors))
+    links = re.findall(r'<a class="n" href="#([^"]+)">([^<]+)</a>', text)
+    assert {target for target, _ in links} <= set(anchors)
+    assert len(links) > 100
+    document = json.loads(page.script)
+    for target, shown in links:
+        assert shown.partition(" of ")[0] in written(resolve(document, unquote(target))), target
+    assert any(unquote(target) == "/manifest/sparsity/layers/a~1b ~0c" for target, _ in links)
+
+
+def test_the_document_in_the_page_is_valid_and_tells_no_path(value) -> None:
+    value["artifact"] = "/home/somebody/out"
+    for subject in value["audit"]["subjects"].values():
+        drawn = subject["measurements"]["all"]
+        assert sum(bool(m["roc"]["fpr"]) for m in drawn.values()) > 1
+    text = html(value)
+    document = json.loads(Page(text).script)
+    assert problems(document, "report") == []
+    assert "/home/somebody" not in text
+    subject = document["audit"]["subjects"]["artifact"]
+    drawn = [name for name, m in subject["measurements"]["all"].items() if m["roc"]["fpr"]]
+    assert drawn == [subject["distributions"]["all"]["attack"]], "only the curve that the page draws"
+
+
+def test_a_page_with_every_attack_stays_small(value) -> None:
+    """23 attacks with curves of 200 points each, and 150 layers."""
+    for subject in value["audit"]["subjects"].values():
+        for group, by_attack in subject["measurements"].items():
+            some = dict(by_attack[subject["distributions"][group]["attack"]])
+            some["roc"] = {side: [i / 199.7 for i in range(200)] for side in ("fpr", "tpr")}
+            by_attack.update({f"attack_{i}": some | {"attack": f"attack_{i}"} for i in range(23 - len(by_attack))})
+    layers = value["manifest"]["sparsity"]["layers"]
+    layers.update({f"features.{i}.conv.weight": layers["conv1.weight"] for i in range(150)})
+    assert len(html(value).encode()) < 1_500_000
 
 
 def spoil(value: dict[str, Any]) -> None:
@@ -102,9 +176,11 @@ def spoil(value: dict[str, Any]) -> None:
 
 def test_hostile_names_are_text_in_the_page(value) -> None:
     spoil(value)
-    page = Page(html(value))
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count("<script>alert('x')</script>|\"&") == 5
+    for page_of in (html, card):
+        page = Page(page_of(value))
+        assert {a.get("type") for tag, a in page.tags if tag == "script"} <= {"application/json"}
+        assert "<script>alert('x')</script>|\"&" in page.text
+    assert EVIL in json.loads(Page(html(value)).script)["manifest"]["labels"]
 
 
 def test_hostile_names_are_text_in_markdown(value) -> None:
@@ -121,11 +197,13 @@ def test_a_pipe_in_markdown_stays_in_its_cell(value) -> None:
     layers = value["manifest"]["sparsity"]["layers"]
     layers["a|b"] = layers.pop("fc1.weight")
     rows = markdown_tables(markdown(value))[-1]
+    assert rows[0][-2:] == ["bytes", "entropy, bytes"]
     assert ["a|b", "120x400"] in [row[:2] for row in rows]
 
 
 def test_tables_are_the_same_in_html_and_markdown(value) -> None:
-    in_html, in_markdown = Page(html(value)).tables, markdown_tables(markdown(value))
+    in_html = [[[cell or "" for cell in row] for row in table] for table in Page(html(value)).tables]
+    in_markdown = markdown_tables(markdown(value))
     assert in_html == in_markdown
     assert len(in_html) == 1 + 2 + 2 + 1 + 1 + 1
 
@@ -183,7 +261,7 @@ def test_a_report_without_canaries_has_one_panel(value) -> None:
         del subject["measurements"]["canaries"]
     value["audit"]["exposure"]["by_kind"] = {}
     page = Page(html(value))
-    assert [tag for tag, _ in page.tags].count("figure") == 1
+    assert [tag for tag, _ in page.tags].count("figure") == 2 + 1, "curve and scores of all members, and latency"
     assert "canaries" not in json.dumps(page.tables)
 
 
@@ -191,51 +269,87 @@ def test_a_report_without_canaries_has_one_panel(value) -> None:
 def test_the_verdict_is_the_first_thing_said(value, overall) -> None:
     value["audit"]["verdict"]["overall"] = overall
     value["audit"]["verdict"]["sentence"] = "This is the sentence."
-    title = {"pass": "Within what was tested, yes.", "fail": "Not by this policy.", "inconclusive": "cannot tell."}
-    body = Page(html(value)).text.partition("</style>")[2] or Page(html(value)).text
-    assert body.index(title[overall]) < body.index("This is the sentence.") < body.index("Before and after")
+    title = {"pass": "Yes, within what was tested.", "fail": "No, not by this policy.", "inconclusive": "cannot tell."}
+    value["audit"]["verdict"]["findings"][0] |= {"question": "deployment", "verdict": "fail", "sentence": "A finding."}
+    for page_of in (html, card):
+        body = Page(page_of(value)).text.partition("safe to ship?")[2]
+        assert body.index(title[overall]) < body.index("A finding.") < body.index("test accuracy")
     assert markdown(value).startswith(f"# mobileprune report: {overall}\n\nThis is the sentence.\n")
 
 
-def curve(fpr: list[float], tpr: list[float]) -> list[tuple[float, float]]:
-    """The corners of the drawn path, through the public panel."""
-    best = {"attack": "loss", "auc": {"value": 0.5}, "roc": {"fpr": fpr, "tpr": tpr}}
-    ((_, _, path),) = panel({"artifact": {"measurements": {"all": {"loss": best}}}}, "all").curves
+def corners(chart: Chart, css: str) -> list[tuple[float, float]]:
+    """Of the drawn line: the points of its stairs."""
+    path = next(shape.path for shape in chart.shapes if (shape.kind, shape.css) == ("line", css))
     start, *steps = re.findall(r"M([\d.]+) ([\d.]+)|H([\d.]+) V([\d.]+)", path)
     return [(float(start[0]), float(start[1])), *((float(x), float(y)) for _, _, x, y in steps)]
 
 
-def where(rate: float) -> float:
-    """Three decades over SIZE units: 0.001 at 0, 0.01 at a third, 1 at SIZE."""
-    return SIZE * (3 + math.log10(max(rate, 0.001))) / 3
+def curve(fpr: list[float], tpr: list[float]) -> list[tuple[float, float]]:
+    """The corners of the drawn path, through the public chart."""
+    number = {"value": 0.5, "low": 0.4, "high": 0.6}
+    best = {"attack": "loss", "nonmembers": 9, "auc": number, "tpr_at_1pct_fpr": number}
+    subject = {"measurements": {"all": {"loss": best | {"roc": {"fpr": fpr, "tpr": tpr}}}}, "distributions": {}}
+    return corners(roc_chart({"artifact": subject}, "all"), "artifact")
+
+
+def where(rate: float, size: int = WIDTH) -> float:
+    """Three decades over ``size`` units: 0.001 at 0, 0.01 at a third, 1 at the end."""
+    return size * (3 + math.log10(max(rate, 0.001))) / 3
 
 
 def test_curves_lie_where_the_logarithm_puts_them() -> None:
     fpr, tpr = [0.0, 0.0, 0.002, 0.05, 0.3, 1.0], [0.0, 0.01, 0.01, 0.2, 0.6, 1.0]
-    expected = [(where(x), SIZE - where(y)) for x, y in zip(fpr, tpr, strict=True)]
-    assert curve(fpr, tpr) == pytest.approx([pytest.approx(point, abs=0.06) for point in expected])
-    assert curve([0, 1], [0, 1])[-1] == (SIZE, 0)
+    expected = [(where(x), HEIGHT - where(y, HEIGHT)) for x, y in zip(fpr, tpr, strict=True)]
+    assert curve(fpr, tpr) == pytest.approx([pytest.approx(point, abs=0.11) for point in expected])
+    assert curve([0, 1], [0, 1])[-1] == (WIDTH, 0)
     assert LOWEST == 0.001
 
 
-def test_ticks_and_the_chance_line_fit_the_curves() -> None:
-    drawn = panel({}, "all")
-    assert drawn.curves == []
-    assert [(at, text) for at, text in drawn.ticks] == [
-        (pytest.approx(where(float(text)), abs=0.06), text) for text in ("0.001", "0.01", "0.1", "1")
-    ]
-    ends = [float(number) for number in re.findall(r"[\d.]+", drawn.chance)]
-    assert ends == [0, SIZE, SIZE, 0], "equal rates: from the lower left corner straight to the upper right"
+def test_ticks_and_the_chance_line_fit_the_curves(value) -> None:
+    drawn = roc_chart(value["audit"]["subjects"], "all")
+    assert drawn.x.ticks() == [(pytest.approx(where(float(t)), abs=0.06), t) for t in ("0.001", "0.01", "0.1", "1")]
+    chance = next(shape.path for shape in drawn.shapes if shape.css == "chance")
+    ends = [float(number) for number in re.findall(r"[\d.]+", chance)]
+    assert ends == [0, HEIGHT, WIDTH, 0], "equal rates: from the lower left corner straight to the upper right"
 
 
 def test_the_curve_of_the_real_report_is_the_strongest_attacks(value) -> None:
     for group in ("all", "canaries"):
-        found = {name: path for name, _, path in panel(value["audit"]["subjects"], group).curves}
-        assert list(found) == ["dense", "source", "artifact"]
-        for name in found:
+        chart = roc_chart(value["audit"]["subjects"], group)
+        lines = {shape.css: shape.path for shape in chart.shapes if shape.kind == "line"}
+        assert set(lines) == {"chance", "dense", "source", "artifact"}
+        for name in ("dense", "source", "artifact"):
             best = highest(value["audit"]["subjects"][name]["measurements"][group])
-            assert curve(best["roc"]["fpr"], best["roc"]["tpr"])
-            assert found[name] in html(value)
+            assert corners(chart, name) == curve(best["roc"]["fpr"], best["roc"]["tpr"])
+            assert lines[name] in html(value)
+            assert value["audit"]["subjects"][name]["distributions"][group]["attack"] == best["attack"]
+
+
+def test_bars_hold_all_scores(value) -> None:
+    subject = value["audit"]["subjects"]["artifact"]
+    drawn = subject["distributions"]["all"]["histogram"]
+    counts = value["audit"]["data"]["counts"]
+    assert (sum(drawn["members"]), sum(drawn["nonmembers"])) == (counts["members"], counts["held_out"])
+    chart = histogram_chart(subject, "all")
+    assert chart is not None
+    assert [shape.css for shape in chart.shapes] == ["nonmembers", "members"]
+    heights = [float(y) for y in re.findall(r"V([\d.]+) H", chart.shapes[1].path)]
+    shares = [n / counts["members"] for n in drawn["members"]]
+    assert heights == pytest.approx([HEIGHT - HEIGHT * share / chart.y.high for share in shares], abs=0.11)
+
+
+def test_latency_is_drawn_from_its_quantiles(value) -> None:
+    chart = latency_chart(value["bench"])
+    assert chart is not None
+    (line,) = (shape.path for shape in chart.shapes if shape.css == "artifact")
+    points = [tuple(map(float, pair.split())) for pair in line[1:].split("L")]
+    assert len(points) == 20, "0, 5, ..., 95 %"
+    assert [y for _, y in points] == pytest.approx([HEIGHT * (1 - i / 20) for i in range(20)], abs=0.11)
+    assert points == sorted(points, key=lambda point: point[0])
+    for costs in (value["bench"]["artifact"], value["bench"]["baseline"]):
+        costs["latency_ms"]["quantiles"] = [1.0] * 21
+    assert latency_chart(value["bench"]) is None, "no axis fits equal times"
+    html(value)
 
 
 def test_rows_are_rectangular(value) -> None:

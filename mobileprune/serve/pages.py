@@ -1,0 +1,137 @@
+"""The pages: what each shows, as HTML. A page knows items, never an address."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+
+from mobileprune.errors import ArtifactError
+from mobileprune.inspection import Difference, look, tables
+from mobileprune.report.page import render as render_from
+from mobileprune.report.render import card, html
+from mobileprune.report.sentences import made_by, sparsity_sentence, stored_as
+from mobileprune.report.sweep import sweep_html
+from mobileprune.report.tables import Rows, summary_rows
+from mobileprune.serve.library import (
+    RECENT_SECS,
+    REPORT,
+    SWEEP,
+    Item,
+    ago,
+    document,
+    manifest_of,
+    verdict_of,
+)
+
+FOLLOW_SECS = 3
+MOST_STEPS = 30
+render = partial(render_from, package="mobileprune.serve")
+
+
+def overview(items: dict[str, Item], query: str, follow: bool, now: float) -> str:
+    """All that was found whose line contains every word of ``query``."""
+    artifacts = []
+    for item in items.values():
+        manifest = manifest_of(item) if item.kind == "artifact" else None
+        if manifest is None:
+            continue
+        prune, train = manifest.lineage["prune"], manifest.lineage["train"]
+        cells = (
+            item.name,
+            train["model"],
+            prune["method"] if prune else "-",
+            f"{manifest.sparsity['prunable_zeros'] / manifest.sparsity['prunable_total']:.1%}",
+            f"{manifest.target}, {manifest.precision}",
+            f"{manifest.size_bytes:,}",
+            manifest.created[:10],
+            verdict_of(item),
+        )
+        if all(word in " ".join(cells).casefold() for word in query.casefold().split()):
+            artifacts.append((item.key, cells))
+    steps = sorted((item for item in items.values() if item.kind == "step"), key=lambda item: -item.changed)
+    running = [item for item in items.values() if item.kind == "running" and now - item.changed < RECENT_SECS]
+    return render(
+        "overview",
+        artifacts=artifacts,
+        sweeps=[(item.key, item.name) for item in items.values() if item.kind == "sweep"],
+        running=[(item.name[:12], ago(item.changed)) for item in running],
+        counts=sorted(Counter(item.path.parent.name for item in steps).items()),
+        steps=[(item.path.parent.name, item.path.name[:12], ago(item.changed)) for item in steps[:MOST_STEPS]],
+        query=query,
+        follow=FOLLOW_SECS if follow else 0,
+    )
+
+
+def artifact(item: Item) -> str:
+    """The verified file; ArtifactError where it was altered."""
+    view = look(item.path)
+    contents, manifest = view.contents.to_dict(), view.manifest
+    if manifest is None:
+        raise ArtifactError("there is no manifest")
+    sections: list[tuple[str, Rows]] = [
+        ("Stored as", tables.storage_rows(manifest.storage)),
+        ("Layers", tables.layer_rows(contents)),
+    ]
+    return render(
+        "artifact",
+        key=item.key,
+        name=item.name,
+        manifest=manifest,
+        reported=verdict_of(item),
+        sentences=[sparsity_sentence(manifest.sparsity), *made_by(manifest.lineage), stored_as(manifest.to_dict())],
+        sections=sections,
+        operators=tables.operators(contents),
+        notes=contents["notes"],
+    )
+
+
+def compare(a: Item, b: Item) -> str:
+    """Two artifacts side by side: what their reports measured, and what differs between the files."""
+    found = Difference(look(a.path), look(b.path)).to_dict()
+    sections = [
+        ("Measured", _measured(a, b)),
+        ("File", tables.value_rows(found)),
+        ("Layers that differ", tables.layer_difference_rows(found)),
+        ("Operators that differ", tables.pair_rows(found["operators"], "operator")),
+        ("Where they come from", tables.pair_rows(found["lineage"], "option")),
+    ]
+    shown = [(title, rows) for title, rows in sections if len(rows) > 1]
+    return render("compare", a=a, b=b, same_file=found["same_file"], sections=shown)
+
+
+def _measured(a: Item, b: Item) -> Rows:
+    """The exported file's column of both reports; empty unless both are there and about these files."""
+    if "-" in (verdict_of(a), verdict_of(b)):
+        return []
+    values = [document(item.path / REPORT, "report") for item in (a, b)]
+    sides = [{row[0]: row[-1] for row in _unique(summary_rows(value))} for value in values]
+    verdicts = [value["audit"]["verdict"]["overall"] for value in values]
+    names = dict.fromkeys([*sides[0], *sides[1]])
+    return [("", "A", "B"), ("verdict", *verdicts)] + [
+        (name, *(side.get(name, "-") for side in sides)) for name in names if name
+    ]
+
+
+def _unique(rows: Rows) -> Iterable[tuple[str, ...]]:
+    """Rows below another (of the strongest attack, say) with the name of that one in front."""
+    above = ""
+    for row in rows:
+        above = above if row[0].startswith("  ") else row[0]
+        yield (f"{above}: {row[0].strip()}" if row[0].startswith("  ") else row[0], *row[1:])
+
+
+def report(item: Item) -> str:
+    return html(document(item.path / REPORT, "report"))
+
+
+def privacy_card(item: Item) -> str:
+    return card(document(item.path / REPORT, "report"))
+
+
+def sweep(item: Item) -> str:
+    return sweep_html(document(item.path / SWEEP, "sweep"))
+
+
+def failure(sentence: str) -> str:
+    return render("failure", sentence=sentence)
