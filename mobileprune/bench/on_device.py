@@ -51,7 +51,9 @@ class DeviceCosts:
         value = asdict(self) | {"latency_ms": None}
         size, timing = value.pop("size"), value.pop("latency")
         if timing:
-            value["latency_ms"] = {name.removesuffix("_ms"): timing[name] for name in timing if name.endswith("_ms")}
+            quantiles = list(timing.pop("quantiles_ms"))
+            times = {name.removesuffix("_ms"): timing[name] for name in timing if name.endswith("_ms")}
+            value["latency_ms"] = times | {"quantiles": quantiles}
         return {**value, **size, "runs": timing and timing["runs"], "blocks": timing and timing["blocks"]}
 
 

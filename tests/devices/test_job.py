@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.devices import CLASSES, Faulty, answers, as_model, images, job, model, needs_runner
+from support.devices import CLASSES, Faulty, answers, as_model, execute, images, job, model, needs_runner
 
 from mobileprune import native
 from mobileprune.devices import Done, open_device, shown_name
@@ -106,7 +106,7 @@ def test_a_runner_that_is_killed_once_can_be_asked_again(path: Path, opened: Any
     with pytest.raises(DeviceError, match="SIGKILL"):
         session.run(job(path))
     pushed = list(session.transport.pushed)
-    session.transport._execute = Faulty()._execute
+    session.transport._execute = execute
     session.run(job(path))
     assert session.transport.pushed == pushed
 
@@ -206,8 +206,10 @@ def test_a_runner_of_another_architecture_is_found_out_there(
 
 
 def test_a_platform_without_a_runner_names_the_way_to_one() -> None:
+    device = Faulty(platform="linux-vax")
     with pytest.raises(DeviceError, match=r"there is no runner for linux-vax; build it .*export/README\.md"):
-        DeviceSession(Faulty(platform="linux-vax"))
+        DeviceSession(device)
+    device.close()
 
 
 def test_no_runtime_for_the_device(path: Path, tmp_path: Path) -> None:

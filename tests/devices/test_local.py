@@ -81,6 +81,6 @@ def test_the_null_twin_runs_what_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"1")
     device.push(tmp_path / "x", "model.onnx")
     assert device.run(["any"], timeout_secs=1).stdout == "model.onnx"
-    device.close()
     with pytest.raises(DeviceError, match="cannot write"):
         device.push(tmp_path / "missing", "x")
+    device.close()
