@@ -52,12 +52,8 @@ class Costs:
     memory: Memory
 
     def to_dict(self) -> dict[str, Any]:
-        timing = asdict(self.latency)
-        runs = {name: timing.pop(name) for name in ("runs", "blocks")}
         return {
-            "latency_ms": {name.removesuffix("_ms"): value for name, value in timing.items()}
-            | {"quantiles": list(self.latency.quantiles_ms)},
-            **runs,
+            **self.latency.to_dict(),
             "load_ms": self.load_ms,
             **asdict(self.size),
             "peak_memory_bytes": self.memory.peak_bytes,

@@ -48,13 +48,11 @@ class DeviceCosts:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, units in the names."""
-        value = asdict(self) | {"latency_ms": None}
-        size, timing = value.pop("size"), value.pop("latency")
-        if timing:
-            quantiles = list(timing.pop("quantiles_ms"))
-            times = {name.removesuffix("_ms"): timing[name] for name in timing if name.endswith("_ms")}
-            value["latency_ms"] = times | {"quantiles": quantiles}
-        return {**value, **size, "runs": timing and timing["runs"], "blocks": timing and timing["blocks"]}
+        value = asdict(self)
+        size = value.pop("size")
+        del value["latency"]
+        timing = self.latency.to_dict() if self.latency else dict.fromkeys(("latency_ms", "runs", "blocks"))
+        return {**value, **size, **timing}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,12 @@ class Timing:
     runs: int
     blocks: int
     quantiles_ms: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: ``latency_ms`` by name, ``runs`` and ``blocks``."""
+        latency = {name.removesuffix("_ms"): value for name, value in vars(self).items() if name.endswith("_ms")}
+        quantiles = list(self.quantiles_ms)
+        return {"latency_ms": latency | {"quantiles": quantiles}, "runs": self.runs, "blocks": self.blocks}
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from mobileprune.report.tables import Rows, estimate
+from mobileprune.report.cells import at
+from mobileprune.report.tables import Rows, estimate, ratio
 
 MAX_NODES = 15
 """Of a profile that a table shows; the JSON has all."""
 UNKNOWN = "-"
+PLACE, ANSWERS = "device_bench", ("audit", "on_device")
+"""Where a report keeps what was measured on a device, and how the answers there differ."""
 
 
 def device_sentence(value: dict[str, Any]) -> str:
@@ -22,29 +26,28 @@ def device_sentence(value: dict[str, Any]) -> str:
 
 def device_bench_rows(value: dict[str, Any]) -> Rows:
     """The artifact beside the baseline."""
-    columns = {
-        name: costs for name, costs in (("exported file", value["artifact"]), ("dense", value["baseline"])) if costs
-    }
+    found = {"exported file": ("artifact", value["artifact"]), "dense": ("baseline", value["baseline"])}
+    columns = {words: (name, costs) for words, (name, costs) in found.items() if costs}
     rows: Rows = [("", *columns)]
 
-    def row(words: str, cells: list[str]) -> None:
+    def row(words: str, key: str, text: Callable[[Any], str]) -> None:
+        cells = [_cost(costs, name, key, text) for name, costs in columns.values()]
         if any(cell != UNKNOWN for cell in cells):
             rows.append((words, *cells))
 
-    found = [*columns.values()]
     for key in ("p50", "p90", "p99"):
-        row(f"latency {key}", [f"{c['latency_ms'][key]:.3f} ms" if c["latency_ms"] else UNKNOWN for c in found])
-    row("load time", [_ms(c["load_ms"]) for c in found])
-    row("first run", [_ms(c["first_run_ms"]) for c in found])
-    row("instructions per inference", [_count(c["instructions"]) for c in found])
+        row(f"latency {key}", f"latency_ms.{key}", "{:.3f} ms".format)
+    row("load time", "load_ms", "{:.1f} ms".format)
+    row("first run", "first_run_ms", "{:.1f} ms".format)
+    row("instructions per inference", "instructions", "{:,}".format)
     for words, key in {"file size": "size_bytes", "deflated": "deflated_bytes"}.items():
-        row(words, [f"{c[key] / 1024:,.1f} KiB" for c in found])
+        row(words, key, _kib)
     for words, key in {"peak memory": "peak_memory_bytes", "memory added by loading": "added_memory_bytes"}.items():
-        row(words, [UNKNOWN if c[key] is None else f"{c[key] / 1024:,.1f} KiB" for c in found])
+        row(words, key, _kib)
     if speed := value["speedup"]:
-        row("speed-up", [f"{speed['value']:.2f}x [{speed['low']:.2f}, {speed['high']:.2f}]", "1"])
+        rows.append(("speed-up", at(ratio(speed), PLACE, "speedup"), "1"))
     if fewer := value["fewer_instructions"]:
-        row("fewer instructions", [f"{fewer:.2f}x", "1"])
+        rows.append(("fewer instructions", at(f"{fewer:.2f}x", PLACE, "fewer_instructions"), "1"))
     return rows
 
 
@@ -81,13 +84,18 @@ def on_device_rows(value: dict[str, Any], group: str) -> Rows:
     """AUC of every attack by this machine's answers, and how much the device's answers add to it."""
     rows: Rows = [("attack", "AUC here", "AUC there minus here")]
     for name, difference in value["auc_difference"][group].items():
-        rows.append((name, estimate(value["auc"][group][name]), estimate(difference, digits=4)))
+        here = at(estimate(value["auc"][group][name]), *ANSWERS, "auc", group, name)
+        rows.append((name, here, at(estimate(difference, digits=4), *ANSWERS, "auc_difference", group, name)))
     return rows
 
 
-def _ms(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.1f} ms"
+def _cost(costs: dict[str, Any], name: str, key: str, text: Callable[[Any], str]) -> str:
+    """What was measured under the dotted ``key``; UNKNOWN where it was not, as times on an emulated device."""
+    value: Any = costs
+    for part in key.split("."):
+        value = None if value is None else value[part]
+    return UNKNOWN if value is None else at(text(value), PLACE, name, *key.split("."))
 
 
-def _count(value: int | None) -> str:
-    return UNKNOWN if value is None else f"{value:,}"
+def _kib(count: int) -> str:
+    return f"{count / 1024:,.1f} KiB"

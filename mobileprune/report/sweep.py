@@ -30,14 +30,16 @@ LOG = ("size_bytes", "deflated_bytes", "latency_ms", "speedup")
 MARGIN = 0.06
 LIFT = 12
 """Pixels between a dot and its number."""
+NEAR = 18, 11
+"""Pixels at which two numbers would lie on each other."""
 
 
 def sweep_html(value: dict[str, Any]) -> str:
     """``value``: the JSON value of a sweep."""
     chosen, front = value["chosen"], value["front"]
-    outcome = "inconclusive" if chosen is None else "pass" if chosen["fits"] else "fail"
+    outcome = "open" if chosen is None else "pass" if chosen["fits"] else "fail"
     answer = {
-        "inconclusive": f"{len(front)} of {len(value['cases'])} combinations are on the front.",
+        "open": f"{len(front)} of {len(value['cases'])} combinations are on the front.",
         "pass": "Yes: one is chosen.",
         "fail": "No: nothing fits the limits.",
     }[outcome]
@@ -45,6 +47,7 @@ def sweep_html(value: dict[str, Any]) -> str:
         "sweep",
         raw=Raw({"schema": "mobileprune.sweep/1", **value}),
         value=value,
+        grid={name: "; ".join(map(_grid_value, values)) for name, values in value["grid"].items()},
         objectives=[NUMBERS[objective["name"]][0] for objective in value["objectives"]],
         outcome=outcome,
         answer=answer,
@@ -60,6 +63,11 @@ def sweep_html(value: dict[str, Any]) -> str:
 
 def options_text(options: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items()) or "defaults"
+
+
+def _grid_value(value: Any) -> str:
+    """One value of an axis; several options that it sets together are an object."""
+    return options_text(value) if isinstance(value, dict) else str(value)
 
 
 def case_rows(value: dict[str, Any], ids: list[str]) -> Rows:
@@ -124,7 +132,8 @@ def _pareto(value: dict[str, Any], cases: list[dict[str, Any]], name: str) -> Ch
     chart = Chart(x, y)
     first = {"dense": "dense", "other": "not on the front", "artifact": "on the Pareto front", "chosen": "chosen"}
     shapes = [Shape("dot", "dense", dot(chart, a, b), _once(first, "dense"), "dense") for a, b in dense]
-    for case, (a, b) in sorted(zip(cases, found, strict=True), key=lambda pair: pair[0]["id"] in numbers):
+    placed = sorted(zip(cases, found, strict=True), key=lambda pair: int(numbers.get(pair[0]["id"], 0)))
+    for case, (a, b) in placed:
         css = "artifact" if case["id"] in numbers else "other"
         spread = case["means"][ACCURACY]
         if spread["low"] is not None:
@@ -133,16 +142,24 @@ def _pareto(value: dict[str, Any], cases: list[dict[str, Any]], name: str) -> Ch
         shapes.append(Shape("dot", css, dot(chart, a, b), _once(first, css), title))
         if case["id"] == chosen:
             shapes.append(Shape("ring", "chosen", dot(chart, a, b, radius=9), _once(first, "chosen")))
-    texts = tuple(
-        (x.at(a), chart.up(b) - LIFT, numbers[c["id"]])
-        for c, (a, b) in zip(cases, found, strict=True)
-        if c["id"] in numbers
-    )
+    labels = [(x.at(a), chart.up(b) - LIFT, numbers[case["id"]]) for case, (a, b) in placed if case["id"] in numbers]
     words = (
         f"Test accuracy against {NUMBERS[name][0]} of {len(cases)} combinations, means over seeds; "
         f"{sum(case['id'] in numbers for case in cases)} are on the Pareto front and numbered as in the table."
     )
-    return replace(chart, words=words, shapes=tuple(shapes), texts=texts)
+    return replace(chart, words=words, shapes=tuple(shapes), texts=tuple(_together(labels)))
+
+
+def _together(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Numbers that would lie on each other as one text, at the place of the first."""
+    found: list[tuple[float, float, str]] = []
+    for x, y, text in labels:
+        near = next((i for i, (a, b, _) in enumerate(found) if abs(a - x) < NEAR[0] and abs(b - y) < NEAR[1]), None)
+        if near is None:
+            found.append((x, y, text))
+        else:
+            found[near] = (*found[near][:2], f"{found[near][2]}, {text}")
+    return found
 
 
 def _dense(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:

@@ -352,6 +352,48 @@ def test_latency_is_drawn_from_its_quantiles(value) -> None:
     html(value)
 
 
+def on_a_device(value: dict[str, Any], *, emulated: bool) -> None:
+    """What `report --device` adds to the document; the numbers are this machine's."""
+    device = {"name": "qemu:cortex-a53" if emulated else "local", "platform": "linux-aarch64", "emulated": emulated}
+    machine = {"architecture": "aarch64", "system": "Linux", "cpu": "Cortex-A53", "features": "neon", "cores": 4}
+    device |= {"runtime": "1.32.0", "machine": machine}
+    names = ("latency_ms", "runs", "blocks", "load_ms", "peak_memory_bytes", "added_memory_bytes", "size_bytes")
+    names += ("deflated_bytes", "nonzeros", "weights")
+    costs = {}
+    for side in ("artifact", "baseline"):
+        found = {name: value["bench"][side][name] for name in names} | {"first_run_ms": 3.25, "instructions": None}
+        if emulated:
+            found |= dict.fromkeys([*names[:6], "first_run_ms"]) | {"instructions": 1_234_567}
+        costs[side] = found
+    rest = {"kernels": "", "num_threads": 1, "cpus": "", "checks": [], "profile": [], "operators": {}, "sustained": []}
+    ratios = {
+        "speedup": None if emulated else value["bench"]["speedup"],
+        "fewer_instructions": 1.5 if emulated else None,
+    }
+    value["device_bench"] = {"device": device, **costs, **ratios, "valid": True, **rest}
+    measured = value["audit"]["subjects"]["artifact"]["measurements"]
+    aucs = {group: {name: m["auc"] for name, m in by_attack.items()} for group, by_attack in measured.items()}
+    answers = {"kernels": "", "examples": 200, "largest_difference": 1e-6, "top1_differ": 0}
+    value["audit"]["on_device"] = {"device": device, **answers, "auc": aucs, "auc_difference": aucs}
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_what_a_device_did_is_a_section_of_its_own(value, emulated) -> None:
+    assert "On the device" not in html(value)
+    on_a_device(value, emulated=emulated)
+    assert problems(value, "report") == []
+    text = html(value)
+    page = Page(text)
+    assert "On the device" in page.text
+    (rows,) = (
+        table for table in page.tables if ["first run", "3.2 ms", "3.2 ms"] in table or "1,234,567" in str(table)
+    )
+    assert ("latency p50" in [row[0] for row in rows]) is not emulated, "an emulated device has no times"
+    links = re.findall(r'<a class="n" href="#(/(?:device_bench|audit/on_device)[^"]+)">', text)
+    assert len(links) >= 4
+    assert set(links) <= {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+
+
 def test_rows_are_rectangular(value) -> None:
     for rows in (summary_rows(value), attack_rows(value["audit"], "all"), rate_rows(value["audit"], "canaries")):
         assert {len(row) for row in rows} == {len(rows[0])}

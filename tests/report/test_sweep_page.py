@@ -45,6 +45,18 @@ def test_dots_lie_where_the_means_are(value: dict[str, Any]) -> None:
     assert ring.path.startswith(f"M{round(x - 9, 1)} ")
 
 
+def test_numbers_that_would_lie_on_each_other_are_one_text(value: dict[str, Any]) -> None:
+    value["cases"][1]["means"] |= {"test_accuracy": value["cases"][0]["means"]["test_accuracy"]}
+    value["cases"][1]["means"] |= {"auc": value["cases"][0]["means"]["auc"]}
+    chart = dict(pareto_charts(value))["attack AUC, all members"]
+    assert [text for _, _, text in chart.texts] == ["1, 2", "3"]
+
+
+def test_options_that_are_set_together_are_one_value(value: dict[str, Any]) -> None:
+    value["grid"]["network"] = [{"model": "lenet5", "batch_size": 32}, {"model": "resnet8"}]
+    assert "model lenet5, batch size 32; model resnet8" in sweep_html(value)
+
+
 def test_tables_hold_the_means(value: dict[str, Any]) -> None:
     rows = case_rows(value, value["front"])
     assert [row[:3] for row in rows[1:]] == [
