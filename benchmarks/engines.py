@@ -119,8 +119,8 @@ def page(value: dict[str, Any]) -> str:
     if load > MAX_OTHER_LOAD:
         lines += [
             "",
-            f"**The machine was busy**: other processes used up to {load:.1f} of its {value['machine']['cores']} cores. "
-            "So times are too long, overheads too, and efficiency cannot be told; the busy share is what stands for it, "
+            f"**The machine was busy**: others used up to {load:.1f} of its {value['machine']['cores']} cores. So "
+            "times are too long, overheads too, and efficiency cannot be told; the busy share is what stands for it, "
             "since others slow down tasks and sweep alike.",
         ]
     return "\n".join([*lines, "", *_paper(value)]) + "\n"
@@ -156,9 +156,10 @@ def _paper(value: dict[str, Any]) -> Iterator[str]:
     yield f"## {WORKERS:,} workers, on paper"
     yield ""
     yield (
-        f"A task is {sweep['task_bytes'] / 1e3:.1f} kB as it is given out and {sweep['result_bytes'] / 1e3:.1f} kB when "
-        f"it is back, and leaves {sweep['store_bytes'] / 1e3:.0f} kB in {sweep['store_files']:.1f} files. From that, and "
-        f"the overhead of {name} ({1e3 * empty:.2f} ms of the one who schedules, at most: the workers' part is in it):"
+        f"A task is {sweep['task_bytes'] / 1e3:.1f} kB as it is given out, {sweep['result_bytes'] / 1e3:.1f} kB when "
+        f"it is back, and leaves {sweep['store_bytes'] / 1e3:.0f} kB in {sweep['store_files']:.1f} files. From that, "
+        f"and the overhead of {name} ({1e3 * empty:.2f} ms of the one who schedules, at most: the workers' part is in "
+        "it):"
     )
     yield ""
     yield "| a task takes | tasks/s | one scheduler keeps up with | messages, MB/s | shared folder, MB/s | files/s |"

@@ -184,6 +184,8 @@ class RunStore:
         try:
             yield
         finally:
+            if os.listdir(partial) == [LOCK]:  # nothing to go on with
+                shutil.rmtree(partial, ignore_errors=True)
             lock.release()
 
     @staticmethod

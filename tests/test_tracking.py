@@ -47,7 +47,7 @@ def test_a_report_is_a_run_with_its_files(
     assert run.data.metrics["size_bytes"] == value["manifest"]["size_bytes"]
     assert run.data.tags["artifact_sha256"] == value["manifest"]["sha256"]
     names = {each.path for each in client().list_artifacts(run_id)}
-    assert names == {"manifest.json", "model.onnx", "report.html", "report.md", "report.json"}
+    assert names == {"manifest.json", "model.onnx", "report.html", "card.html", "report.md", "report.json"}
     (kept,) = Path("mlartifacts").rglob("model.onnx")
     assert sha256(kept) == value["manifest"]["sha256"]
     assert not Path("mlruns").exists()

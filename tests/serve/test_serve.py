@@ -28,7 +28,8 @@ def test_what_was_found_is_listed(server: Any) -> None:
     assert shown(server) == WHOLE
     assert any("/store/export/" in name for name in server.artifacts())
     text = server.get("/").text
-    assert re.search(r"\d+ export, \d+ prune, \d+ query, \d+ train", text)
+    for step in ("export", "prune", "query", "train"):
+        assert re.search(rf"\d+ {step}\b", text), step
     assert "0123456789ab" in text, "the step that is under way"
 
 
