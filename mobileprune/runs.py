@@ -184,7 +184,7 @@ class RunStore:
         try:
             yield
         finally:
-            if os.listdir(partial) == [LOCK]:  # nothing to go on with
+            if partial.is_dir() and os.listdir(partial) == [LOCK]:  # nothing to go on with
                 shutil.rmtree(partial, ignore_errors=True)
             lock.release()
 
