@@ -56,8 +56,9 @@ def noise(shape: tuple[int, int, int]) -> torch.Tensor:
     return torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(SEED))
 
 
-def network(name: str) -> Network:
-    return _network(_built(name), SIDES[name])
+def network(name: str, side: int | None = None) -> Network:
+    """``side``: of the images, where it is not that of SIDES."""
+    return _network(_built(name), side or SIDES[name])
 
 
 def narrow(name: str, share: float) -> Network:
