@@ -20,9 +20,7 @@ from mobileprune.devices.elf import machine_of
 from mobileprune.native import FILES, RUNNER, SWITCH, VERSION
 
 FILE = FILES.get(sys.platform, "libmobileprune_ops.so")
-COUNTER = (
-    ["libmobileprune_count.so"] if sys.platform == "linux" else []
-)  # for QEMU, which emulates Linux programs there
+COUNTER = ["libmobileprune_count.so"] if sys.platform == "linux" else []  # for QEMU
 INTERFACE = "hatchling.builders.hooks.plugin.interface"
 NO_CMAKE = "cmake is not installed"
 
