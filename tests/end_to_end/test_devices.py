@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,13 @@ def test_an_interrupt_leaves_nothing_behind(artifacts, tmp_path) -> None:
     ]
     environment = os.environ | {"TMPDIR": str(scratch)}
     process = subprocess.Popen(
-        [*argv, "-q"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*argv, "-q"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background ignores SIGINT, and children inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 100
     while not [*scratch.glob("mobileprune-device-*/out")] and process.poll() is None and time.monotonic() < deadline:
