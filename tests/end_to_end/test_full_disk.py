@@ -13,7 +13,7 @@ import pytest
 
 OPTIONS = "--epochs 1 --prune-epochs 1 --retrain-epochs 1 --members 60 --runs disk/runs -o disk/out --quiet"
 EXPORT = f"{shlex.quote(sys.executable)} -m mobileprune export {OPTIONS}"
-WHOLE = {"manifest.json", "model.onnx", "report.html", "report.json", "report.md"}
+WHOLE = {"card.html", "manifest.json", "model.onnx", "report.html", "report.json", "report.md"}
 
 
 def mounted(folder: Path, size: str, *commands: str) -> list[subprocess.CompletedProcess[str]]:
