@@ -112,6 +112,7 @@ int main(int argc, char **argv) {
   const size_t count = o.model[1] ? 2 : 1;
   for (size_t i = 0; i < count; i++) check_model(o.model[i], o.sha256[i]);
   if (o.cpus) pin(o.cpus);
+  check_place(o.result);
   remove(o.result); /* of an earlier run */
   report r = {.runtime = open_runtime(&o), .memory_before = peak_memory_bytes()};
   model models[MODELS] = {load(&o, o.model[0], NULL)};

@@ -4,10 +4,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
+
+/* What is removed, or renamed to its name, is gone: a device too, for root. */
+void check_place(const char *path) {
+  struct stat there;
+  if (!stat(path, &there) && !S_ISREG(there.st_mode)) fail(DISK, "cannot write %s: it is no plain file", path);
+}
 
 FILE *begin_file(const char *path, char **temporary) {
   const size_t length = strlen(path) + sizeof ".part";
+  check_place(path);
   *temporary = room(length, 1);
   snprintf(*temporary, length, "%s.part", path);
   FILE *file = fopen(*temporary, "wb");

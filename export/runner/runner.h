@@ -107,6 +107,7 @@ typedef struct {
   char *profiles[MODELS];
 } report;
 void write_report(const options *, const report *);
+void check_place(const char *path);
 FILE *begin_file(const char *path, char **temporary);
 void end_file(FILE *, char *temporary, const char *path); /* by one rename */
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_what_it_cannot_do_it_says(runner: Runner, code: int, changes: dict[str,
     assert (done.returncode, says in done.stderr) == (code, True), done
     assert done.stderr.count("\n") == 1
     assert not (runner.folder / "result.json").exists()
+
+
+def test_what_is_no_plain_file_is_not_replaced(runner: Runner) -> None:
+    pipe = runner.folder / "pipe"
+    os.mkfifo(pipe)
+    try:
+        done = runner.call(result="pipe")
+        assert (done.returncode, "it is no plain file" in done.stderr) == (DISK, True), done
+        assert pipe.is_fifo()
+    finally:
+        pipe.unlink()
 
 
 def test_a_library_that_is_no_onnx_runtime(runner: Runner) -> None:
