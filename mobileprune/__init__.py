@@ -49,6 +49,9 @@ VERBS = (
     "train",
 )
 
+LIGHT = ("compare", "inspect")
+"""Those that take no torch, and not the second that it costs."""
+
 __all__ = ["__version__", *VERBS]
 
 
@@ -60,7 +63,8 @@ class _Verb:
 
     @property
     def __wrapped__(self) -> Any:
-        return getattr(importlib.import_module("mobileprune.api"), self.__name__)
+        module = "mobileprune.inspection" if self.__name__ in LIGHT else "mobileprune.api"
+        return getattr(importlib.import_module(module), self.__name__)
 
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]

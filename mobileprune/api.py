@@ -27,7 +27,9 @@ from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
 from mobileprune.foreign import ForeignResult, Stranger
-from mobileprune.inspection import Difference, explanation, look
+from mobileprune.inspection import compare as compare
+from mobileprune.inspection import explanation, look
+from mobileprune.inspection import inspect as inspect
 from mobileprune.inspection.explanation import Explanation
 from mobileprune.inspection.findings import findings_in
 from mobileprune.models.folder import RECORD, ModelFolder
@@ -218,20 +220,6 @@ def sweep(
     ``how`` over its limits. A sweep that was interrupted goes on when it is called again.
     """
     return sweep_of(plan, Path(output), ctx or context(), how or How(), **options)
-
-
-def inspect(artifact: Where) -> dict[str, Any]:
-    """The verified manifest as plain JSON values, and as ``contents`` the file's layers, multiplications and operators.
-
-    Somebody's ``.onnx`` file (or another kind of :data:`mobileprune.inspection.readers.READERS`) has no manifest: then
-    only what it tells itself is there. Raises ArtifactError when it cannot be read.
-    """
-    return look(Path(artifact)).to_dict()
-
-
-def compare(a: Where, b: Where) -> Difference:
-    """What differs between two artifacts, or model files as :func:`inspect` takes them; raises as that does."""
-    return Difference(look(Path(a)), look(Path(b)))
 
 
 def explain(source: Where | None = None, **options: Any) -> Explanation:

@@ -95,7 +95,7 @@ def test_the_package_offers_exactly_the_functions_of_the_api() -> None:
         name
         for name, value in vars(api).items()
         if inspect.isfunction(value) and value.__module__ == api.__name__ and not name.startswith("_")
-    } | {"configure", "log"}  # of mobileprune.options and mobileprune.tracking
+    } | {"compare", "configure", "inspect", "log"}  # of mobileprune.inspection, options and tracking
     assert set(mobileprune.VERBS) == functions
     assert list(mobileprune.VERBS) == sorted(functions)
     assert functions | {"__version__"} <= set(dir(mobileprune)), "dir() and completion show what there is"

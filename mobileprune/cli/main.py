@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
+from mobileprune import LIGHT
 from mobileprune.cli.parser import parser
 from mobileprune.errors import MobilepruneError
 
@@ -20,10 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from argcomplete import autocomplete
 
             autocomplete(top)
-        args = top.parse_args(argv)
-        from mobileprune.cli.verbs import run
-
-        return run(args)
+        return _run(top.parse_args(argv))
     except MobilepruneError as error:
         if verbose:
             raise
@@ -41,6 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mobileprune: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    from mobileprune.cli.progress import Console
+
+    module = importlib.import_module(f"mobileprune.cli.{'looking' if args.verb in LIGHT else 'verbs'}")
+    with Console(quiet=args.quiet) as console:
+        return int(getattr(module, args.verb)(args, console))
 
 
 if __name__ == "__main__":

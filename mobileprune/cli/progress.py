@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mobileprune.runs import StepResult
 from mobileprune.sweep.clock import in_words
-from mobileprune.sweep.run import Heard
+
+if TYPE_CHECKING:  # it brings torch, which costs a second
+    from mobileprune.sweep.run import Heard
 
 WORDS = {
     "train": "train",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +11,19 @@ from typing import Any
 from mobileprune import api, tracking
 from mobileprune.bench.on_device import DeviceBench
 from mobileprune.cli import arguments, show
+from mobileprune.cli.finish import finish
 from mobileprune.cli.parser import options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import nested, to_toml
 from mobileprune.errors import UsageError
-from mobileprune.files import write_json, write_text
+from mobileprune.files import write_text
 from mobileprune.foreign import ForeignResult
 from mobileprune.pipeline.context import Context
 from mobileprune.report.junit import junit
 from mobileprune.report.summary import summary
 from mobileprune.results import ReportResult
 from mobileprune.runs import RunStore, default_root
-from mobileprune.serve import serve
+from mobileprune.serve import serve as run_server
 from mobileprune.sweep.run import SweepResult
 
 LINT_FAILED, UNAVAILABLE = 3, 5
@@ -33,29 +32,12 @@ FOREIGN = "mobileprune.foreign/1"
 DEVICE_BENCH = "mobileprune.device_bench/1"
 
 
-def run(args: argparse.Namespace) -> int:
-    if getattr(args, "log", None):
-        tracking.check(args.log)
-    with Console(quiet=args.quiet) as console:
-        return VERBS[args.verb](args, console)
-
-
 def _context(args: argparse.Namespace, console: Console) -> Context:
+    if getattr(args, "log", None):
+        tracking.check(args.log)  # before any work
     store = RunStore(args.runs) if args.runs else RunStore()
     store.on_step, store.on_wait = console.step, console.wait
     return Context(store, console.progress, args.num_threads)
-
-
-def _finish(args: argparse.Namespace, value: dict[str, Any], table: Callable[[], None]) -> None:
-    """The table to stdout, unless stdout is for JSON."""
-    if args.json != "-":
-        table()
-    if args.json:
-        document = {"schema": f"mobileprune.{args.verb}/1", **value}
-        if args.json == "-":
-            print(json.dumps(document, indent=2, allow_nan=False))
-        else:
-            write_json(Path(args.json), document)
 
 
 def _judged(args: argparse.Namespace, audit: dict[str, Any], name: str, bench: dict[str, Any] | None) -> None:
@@ -76,7 +58,7 @@ def _log(args: argparse.Namespace, result: ReportResult | SweepResult) -> None:
 def _reported(args: argparse.Namespace, result: ReportResult) -> int:
     """A report is there to be read: only a policy file makes its exit code that of an audit."""
     value = result.to_dict()
-    _finish(args, value, lambda: show.report(result))
+    finish(args, value, lambda: show.report(result))
     _log(args, result)
     _judged(args, value["audit"], result.artifact.path.name, value["bench"])
     return result.audit.exit_code if args.policy else 0
@@ -92,26 +74,26 @@ def _planned(args: argparse.Namespace) -> bool:
         if args.save_config:
             write_text(args.save_config, toml)
         if args.dry_run:
-            _finish(args, {"config": values}, lambda: print(toml, end=""))
+            finish(args, {"config": values}, lambda: print(toml, end=""))
     return bool(args.dry_run)
 
 
-def _train(args: argparse.Namespace, console: Console) -> int:
+def train(args: argparse.Namespace, console: Console) -> int:
     if not _planned(args):
         folder = api.train(args.output, ctx=_context(args, console), force=args.force, **options_from(args))
-        _finish(args, show.model_value(folder), lambda: show.model(folder))
+        finish(args, show.model_value(folder), lambda: show.model(folder))
     return 0
 
 
-def _prune(args: argparse.Namespace, console: Console) -> int:
+def prune(args: argparse.Namespace, console: Console) -> int:
     if not _planned(args):
         ctx, options = _context(args, console), options_from(args)
         folder = api.prune(args.output, args.source, ctx=ctx, force=args.force, **options)
-        _finish(args, show.model_value(folder), lambda: show.model(folder))
+        finish(args, show.model_value(folder), lambda: show.model(folder))
     return 0
 
 
-def _export(args: argparse.Namespace, console: Console) -> int:
+def export(args: argparse.Namespace, console: Console) -> int:
     if _planned(args):
         return 0
     options = options_from(args)
@@ -124,7 +106,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     return _reported(args, result)
 
 
-def _bench(args: argparse.Namespace, console: Console) -> int:
+def bench(args: argparse.Namespace, console: Console) -> int:
     arguments.check_timing(args)
     if not 0 <= args.sustained <= MAX_SUSTAINED_MINS:
         raise UsageError(f"--sustained {args.sustained:g}: must be minutes from 0 to {MAX_SUSTAINED_MINS}")
@@ -145,107 +127,81 @@ def _bench(args: argparse.Namespace, console: Console) -> int:
         **(alone if device else {}),
     )
     if isinstance(result, DeviceBench):
-        _finish(args, {"schema": DEVICE_BENCH, **result.to_dict()}, lambda: show.device_bench(result))
+        finish(args, {"schema": DEVICE_BENCH, **result.to_dict()}, lambda: show.device_bench(result))
     else:
-        _finish(args, result.to_dict(), lambda: show.bench(result))
+        finish(args, result.to_dict(), lambda: show.bench(result))
     return 0
 
 
-def _attack(args: argparse.Namespace, console: Console) -> int:
+def attack(args: argparse.Namespace, console: Console) -> int:
     ctx, effort = _context(args, console), arguments.effort(args)
     given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
     result = api.attack(args.artifact, ctx=ctx, effort=effort, **given, **arguments.stranger(args))
     if isinstance(result, ForeignResult):
-        _finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
+        finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
     else:
-        _finish(args, result.to_dict(), lambda: show.attack(result))
+        finish(args, result.to_dict(), lambda: show.attack(result))
     return 0
 
 
-def _audit(args: argparse.Namespace, console: Console) -> int:
+def audit(args: argparse.Namespace, console: Console) -> int:
     ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
     given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
     result = api.audit(args.artifact, ctx=ctx, policy=limits, effort=effort, **given, **arguments.stranger(args))
     value = result.to_dict()
     if isinstance(result, ForeignResult):
-        _finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))
+        finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))
         name = value["model"]["name"]
     else:
-        _finish(args, value, lambda: show.audit(result))
+        finish(args, value, lambda: show.audit(result))
         name = Path(args.artifact).name
     _judged(args, value, name, value.get("bench"))
     return result.exit_code
 
 
-def _report(args: argparse.Namespace, console: Console) -> int:
+def report(args: argparse.Namespace, console: Console) -> int:
     ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
     given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
     result = api.report(args.artifact, args.output, ctx=ctx, policy=limits, effort=effort, **given)
     return _reported(args, result)
 
 
-def _sweep(args: argparse.Namespace, console: Console) -> int:
+def sweep(args: argparse.Namespace, console: Console) -> int:
     ctx, how = _context(args, console), arguments.how(args)
     how = replace(how, heard=console.task)
     given = arguments.given(args, ("--dataset", "--data-dir"))
     result = api.sweep(args.plan, args.output, ctx=ctx, how=how, force=args.force, **given)
-    _finish(args, result.to_dict(), lambda: show.sweep(result))
+    finish(args, result.to_dict(), lambda: show.sweep(result))
     _log(args, result)
     return result.exit_code
 
 
-def _inspect(args: argparse.Namespace, console: Console) -> int:
-    if args.lint:
-        value = {"schema": "mobileprune.lint/1", **api.lint(args.artifact)}
-        _finish(args, value, lambda: show.lint(value))
-        return LINT_FAILED if value["findings"] else 0
-    value = api.inspect(args.artifact)
-    _finish(args, value, lambda: show.inspect(value))
-    return 0
+def lint(args: argparse.Namespace, console: Console) -> int:
+    """``inspect --lint``"""
+    value = {"schema": "mobileprune.lint/1", **api.lint(args.artifact)}
+    finish(args, value, lambda: show.lint(value))
+    return LINT_FAILED if value["findings"] else 0
 
 
-def _compare(args: argparse.Namespace, console: Console) -> int:
-    value = api.compare(args.a, args.b).to_dict()
-    _finish(args, value, lambda: show.compare(value))
-    return 0
-
-
-def _explain(args: argparse.Namespace, console: Console) -> int:
+def explain(args: argparse.Namespace, console: Console) -> int:
     value = api.explain(args.source, **options_from(args)).to_dict()
-    _finish(args, value, lambda: show.explain(value))
+    finish(args, value, lambda: show.explain(value))
     return 0
 
 
-def _devices(args: argparse.Namespace, console: Console) -> int:
+def devices(args: argparse.Namespace, console: Console) -> int:
     result = api.devices(args.action, args.device, runtime=args.device_runtime, say=console.say)
-    _finish(args, result.to_dict(), lambda: show.devices(result))
+    finish(args, result.to_dict(), lambda: show.devices(result))
     return 0 if result.ready else UNAVAILABLE
 
 
-def _serve(args: argparse.Namespace, console: Console) -> int:
+def serve(args: argparse.Namespace, console: Console) -> int:
     folders = args.folders or [default_root()]
 
     def ready(url: str) -> None:
-        _finish(args, {"url": url, "folders": [str(folder) for folder in folders]}, lambda: print(url, flush=True))
+        finish(args, {"url": url, "folders": [str(folder) for folder in folders]}, lambda: print(url, flush=True))
         console.say("Ctrl-C stops it")
 
     with suppress(KeyboardInterrupt):  # how it is meant to end
-        serve(folders, args.port, ready)
+        run_server(folders, args.port, ready)
     return 0
-
-
-VERBS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
-    "train": _train,
-    "prune": _prune,
-    "export": _export,
-    "bench": _bench,
-    "attack": _attack,
-    "audit": _audit,
-    "report": _report,
-    "sweep": _sweep,
-    "inspect": _inspect,
-    "compare": _compare,
-    "explain": _explain,
-    "devices": _devices,
-    "serve": _serve,
-}
