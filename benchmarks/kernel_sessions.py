@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from mobileprune.errors import TargetUnavailableError
-from mobileprune.export.onnx.native import NATIVE, choose
-from mobileprune.export.onnx.native.choice import MIN_ZEROS
+from mobileprune.export.onnx.native import NATIVE, choose, is_worth_it
 from mobileprune.export.onnx.native.layers import Graph
 from mobileprune.export.onnx.native.rewrite import fuse, rewrite
 from mobileprune.export.onnx.session import session, settings
@@ -60,7 +59,7 @@ def rewritten(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 def single_layers(proto: onnx.ModelProto) -> onnx.ModelProto:
     """``proto`` with the layers of the rule rewritten one by one: no blocks, so that each can be looked at."""
     graph = Graph(proto)
-    chosen = [each for each in graph.layers() if not each.refusal and not each.depthwise and each.zeros >= MIN_ZEROS]
+    chosen = [each for each in graph.layers() if is_worth_it(each)]
     return rewrite(proto, graph, fuse(graph, chosen))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mobileprune.export import target
-from mobileprune.export.onnx.native import MIN_ZEROS
+from mobileprune.export.onnx.native import least_zeros
 from mobileprune.export.target import AUTO, DENSE, STOCK
 from mobileprune.inspection.case import Case
 from mobileprune.inspection.sizes import expected
@@ -237,13 +237,13 @@ ORT = multiplies_zeros(
 def zeros_in_onnxruntime(case: Case) -> Advice | None:
     """As above, or by the native library."""
     layers = case.network.layers
-    many = [x for x in layers if x.zeros >= MIN_ZEROS * x.total]
+    many = [x for x in layers if x.zeros >= least_zeros(x.pixels) * x.total]
     if case.kernels != STOCK and many:
         return Advice(
             SPEED,
             DEPENDS,
-            f"{len(many)} of {len(layers)} layers have at least {MIN_ZEROS:.0%} zeros: where mobileprune's native "
-            "library is installed, it computes them (but for depthwise ones) from the rest; elsewhere expect 1.00x",
+            f"{len(many)} of {len(layers)} layers have enough zeros: where mobileprune's native library is "
+            "installed, it computes them (but for depthwise ones) from the rest; elsewhere expect 1.00x",
             f"--kernels {case.kernels}: its rule (export/README.md)",
         )
     advice = ORT(case)

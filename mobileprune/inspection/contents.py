@@ -29,6 +29,11 @@ class Layer:
         return math.prod(self.shape)
 
     @property
+    def pixels(self) -> int | None:
+        """Of a convolution's output: as often each of its weights takes part. None for other layers."""
+        return None if self.macs is None or len(self.shape) < 3 else self.macs // max(self.total, 1)
+
+    @property
     def zero_macs(self) -> int | None:
         """Multiplications by a weight of zero."""
         return None if self.macs is None else self.zeros * (self.macs // max(self.total, 1))

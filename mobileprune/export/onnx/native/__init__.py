@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mobileprune.export.onnx.native.choice import DENSE, MIN_ZEROS, NATIVE, Choice, Kernels, choose
+from mobileprune.export.onnx.native.choice import DENSE, NATIVE, Choice, Kernels, choose, is_worth_it, least_zeros
 
-__all__ = ["DENSE", "MIN_ZEROS", "NATIVE", "Choice", "Kernels", "choose"]
+__all__ = ["DENSE", "NATIVE", "Choice", "Kernels", "choose", "is_worth_it", "least_zeros"]

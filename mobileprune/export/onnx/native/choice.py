@@ -19,10 +19,15 @@ from mobileprune.export.target import MEASURED, measuring_library
 
 NATIVE, DENSE = "native", "dense (ONNX Runtime)"
 MIN_ZEROS = 0.65
-"""Share of zeros below which dense kernels are as fast."""
+"""Share of zeros below which dense kernels are as fast, where the pixels of a layer's output fill whole vectors."""
+LANES = 16
+"""Pixels of the widest vector. The rule is that of the machine it suits least: elsewhere it leaves out more layers."""
 MIN_RATIO = 1.05
 """Of a layer's times: less may be noise, or be lost where one kernel hands over to the other."""
-RULE = f"by rule: layers with at least {MIN_ZEROS:.0%} zeros, of depthwise ones those in a block with such layers"
+RULE = (
+    f"by rule: layers with at least {MIN_ZEROS:.0%} zeros, more where maps are small, "
+    "of depthwise ones those in a block with such layers"
+)
 INSIDE = "depthwise, in a block with sparse layers: what lies between them stays in the processor's cache"
 
 
@@ -52,6 +57,25 @@ class Kernels:
     def to_dict(self) -> dict[str, Any]:
         """As a manifest has it."""
         return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+
+def least_zeros(pixels: int | None) -> float:
+    """Share of zeros of a layer from which the library is to compute it.
+
+    A weight that is not zero costs it ceil(P / 16) vectors for an output of P ``pixels``; dense kernels fill theirs
+    with channels. So at most 1 - MIN_ZEROS of the weights, times the share of lanes in use, may not be zero.
+    None: no convolution.
+
+    >>> [round(least_zeros(pixels), 3) for pixels in (None, 1, 9, 49, 64)]
+    [0.65, 0.978, 0.803, 0.732, 0.65]
+    """
+    used = 1.0 if pixels is None else pixels / (-(-pixels // LANES) * LANES)
+    return 1 - (1 - MIN_ZEROS) * used
+
+
+def is_worth_it(layer: Layer) -> bool:
+    """By the rule; depthwise layers are left to dense kernels."""
+    return not layer.refusal and not layer.depthwise and layer.zeros >= least_zeros(layer.pixels)
 
 
 def choose(proto: onnx.ModelProto, by: str) -> tuple[onnx.ModelProto, Kernels]:
@@ -99,4 +123,6 @@ def _verdict(layer: Layer, ratio: float | None) -> tuple[bool, str]:
         return ratio >= MIN_RATIO, f"{zeros}: {ratio:.2f}x as fast"
     if layer.depthwise:
         return False, f"depthwise, {zeros}: dense kernels are faster"
-    return layer.zeros >= MIN_ZEROS, zeros
+    least = least_zeros(layer.pixels)
+    few = f", of {layer.pixels} pixels: below {least:.1%} dense kernels are faster" if least > MIN_ZEROS else ""
+    return is_worth_it(layer), zeros + few * (not is_worth_it(layer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,20 @@ class Layer:
     def zeros(self) -> float:
         """Their share of the weights."""
         return 1 - int(np.count_nonzero(self.weights)) / max(self.weights.size, 1)
+
+    @property
+    def pixels(self) -> int | None:
+        """Of a convolution's output; None for any other layer, and where there is a ``refusal``."""
+        if self.refusal or not self.attributes:
+            return None
+        top, left, bottom, right = self.attributes["pads"]
+        pads = top + bottom, left + right
+        given = (self.attributes[name] for name in ("input_size", "dilations", "strides"))
+        axes = zip(*given, self.weights.shape[2:], pads, strict=True)
+        pixels: int = math.prod(
+            (size + pad - dilation * (k - 1) - 1) // stride + 1 for size, dilation, stride, k, pad in axes
+        )
+        return pixels
 
     @property
     def depthwise(self) -> bool:

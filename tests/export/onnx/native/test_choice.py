@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from support.native import needs_library
 
@@ -15,7 +17,7 @@ from mobileprune import native
 from mobileprune.errors import TargetUnavailableError, UsageError
 from mobileprune.export import TARGETS, ExportOptions, target
 from mobileprune.export.onnx import finish
-from mobileprune.export.onnx.native import DENSE, MIN_ZEROS, NATIVE, Kernels, choice, choose
+from mobileprune.export.onnx.native import DENSE, NATIVE, Kernels, choice, choose, least_zeros
 from mobileprune.export.onnx.native.layers import Graph
 from mobileprune.export.onnx.native.measure import Measure, alone
 from mobileprune.schemas import problems
@@ -23,8 +25,8 @@ from mobileprune.schemas import problems
 SHARES = {"many": 0.9, "just": 0.65, "few": 0.649, "none": 0.0}
 
 
-def network(shares: dict[str, float] = SHARES, depthwise: float = 0.9) -> onnx.ModelProto:
-    """A 1x1 convolution of 40 x 25 weights, of that share of zeros, for each name; then a depthwise one."""
+def network(shares: dict[str, float] = SHARES, depthwise: float = 0.9, size: int = 8) -> onnx.ModelProto:
+    """A 5x5 convolution of 40 x 40 channels, of that share of zeros, for each name; then a depthwise one."""
     nodes, tensors, value = [], [], "input"
     for name, share in [*shares.items(), ("depthwise", depthwise)]:
         shape = (40, 1, 5, 5) if name == "depthwise" else (40, 40, 5, 5)
@@ -35,7 +37,7 @@ def network(shares: dict[str, float] = SHARES, depthwise: float = 0.9) -> onnx.M
         nodes.append(helper.make_node("Conv", [value, name], [f"y{name}"], pads=[2] * 4, group=group))
         value = f"y{name}"
     images, answers = (
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 40, 6, 6]) for name in ("input", value)
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 40, size, size]) for name in ("input", value)
     )
     graph = helper.make_graph(nodes, "g", [images], [answers], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -49,7 +51,7 @@ def test_the_rule_takes_layers_with_enough_zeros_and_no_depthwise_ones() -> None
     made, found = choose(network(), "native")
     assert kernels(found) == {"many": NATIVE, "just": NATIVE, "few": DENSE, "none": DENSE, "depthwise": DENSE}
     assert [node.op_type for node in made.graph.node] == ["SparseConv"] * 2 + ["Conv"] * 3
-    assert f"{MIN_ZEROS:.0%} zeros" in found.why
+    assert "65% zeros" in found.why
     assert [layer.operator for layer in found.layers] == ["SparseConv"] * 2 + ["Conv"] * 3
     assert {layer.name: layer.why for layer in found.layers} | {"just": ""} == {
         "many": "90.0% zeros",
@@ -59,6 +61,48 @@ def test_the_rule_takes_layers_with_enough_zeros_and_no_depthwise_ones() -> None
         "depthwise": "depthwise, 90.0% zeros: dense kernels are faster",
     }
     assert problems(found.to_dict(), "kernels") == []
+
+
+def test_small_maps_need_more_zeros() -> None:
+    _, found = choose(network({"most": 0.95, "many": 0.9, "half": 0.5}, size=2), "native")
+    assert kernels(found) == {"most": NATIVE, "many": DENSE, "half": DENSE, "depthwise": DENSE}
+    assert found.layers[0].why == "95.0% zeros"
+    assert found.layers[1].why == "90.0% zeros, of 4 pixels: below 91.2% dense kernels are faster"
+
+
+@pytest.mark.parametrize("pixels", [None, *range(1, 40)])
+def test_the_zeros_that_pay_are_found_by_counting_lanes(pixels: int | None) -> None:
+    lanes = 0
+    while lanes < (pixels or 0):
+        lanes += 16
+    share = least_zeros(pixels)
+    assert 0.65 <= share < 1
+    assert (1 - share) * lanes == pytest.approx(0.35 * (pixels or 0))
+
+
+@given(data=st.data())
+def test_pixels_are_those_of_the_shape_that_onnx_infers(data: st.DataObject) -> None:
+    def some(low: int, high: int, count: int) -> list[int]:
+        return data.draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+
+    kernel, size = some(1, 4, 2), some(12, 20, 2)
+    made = {"strides": some(1, 3, 2), "dilations": some(1, 3, 2), "pads": some(0, 3, 4)}
+    weights = numpy_helper.from_array(np.ones((3, 2, *kernel), np.float32), "w")
+    values = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2, *size])]
+    values.append(helper.make_empty_tensor_value_info("y"))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], **made)]
+    proto = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], [weights]))
+    graph = Graph(proto)
+    _, _, height, width = graph.shapes["y"]
+    assert [layer.pixels for layer in graph.layers()] == [height * width]
+
+
+def test_what_is_no_convolution_has_no_pixels() -> None:
+    weights = numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", n]) for name, n in (("x", 2), ("y", 3))]
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)
+    proto = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:], [weights]))
+    assert [layer.pixels for layer in Graph(proto).layers()] == [None]
 
 
 def test_nothing_to_choose_leaves_the_model_as_it_is() -> None:
