@@ -40,10 +40,25 @@ int mp_kernel_runs(int kernel) {
 
 static int64_t row_length(const mp_layer *l) { return l->in_channels / l->groups * l->kernel[0] * l->kernel[1]; }
 
-/* The nonzeros of `rows` neighbouring output channels from `row` on: places where one of them is not zero. */
+/* Whether an element of the kernel meets the image for any pixel of the output: on small maps some meet only padding. */
+static int meets_image(const mp_layer *l, int64_t element) {
+  const int64_t at[] = {element / l->kernel[1], element % l->kernel[1]};
+  int64_t out[2];
+  mp_out_size(l, out);
+  for (int d = 0; d < 2; d++) {
+    const int64_t start = at[d] * l->dilation[d] - l->pad[d]; /* the row or column that it meets first */
+    const int64_t first = start < 0 ? divided_up(-start, l->stride[d]) : 0;
+    if (first >= out[d] || start + first * l->stride[d] >= l->in_size[d]) return 0;
+  }
+  return 1;
+}
+
+/* The nonzeros of `rows` neighbouring output channels from `row` on: places where one of them is not zero, and counts. */
 static int filled(const mp_layer *l, const float *weights, int rows, int64_t row, int64_t place) {
+  const int padded = l->pad[0] || l->pad[1] || l->pad[2] || l->pad[3];
   for (int r = 0; r < rows; r++)
-    if (weights[(row + r) * row_length(l) + place] != 0) return 1;
+    if (weights[(row + r) * row_length(l) + place] != 0)
+      return !padded || meets_image(l, place % (l->kernel[0] * l->kernel[1]));
   return 0;
 }
 

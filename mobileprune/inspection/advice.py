@@ -237,7 +237,7 @@ ORT = multiplies_zeros(
 def zeros_in_onnxruntime(case: Case) -> Advice | None:
     """As above, or by the native library."""
     layers = case.network.layers
-    many = [x for x in layers if x.zeros >= least_zeros(x.pixels) * x.total]
+    many = [x for x in layers if x.zeros >= least_zeros(x.total, x.pixels) * x.total]
     if case.kernels != STOCK and many:
         return Advice(
             SPEED,

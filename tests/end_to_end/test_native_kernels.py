@@ -13,13 +13,14 @@ from support.native import needs_library
 
 from mobileprune import schemas
 from mobileprune.artifact import Artifact
+from mobileprune.export.onnx.native import DENSE
 from mobileprune.runtimes import open_runtime
 from mobileprune.sparse_operators import is_sparse
 
 pytestmark = pytest.mark.usefixtures("quick_bench")
 OFF, ABSENT = ("MOBILEPRUNE_NATIVE", "off"), "not on mobileprune's: MOBILEPRUNE_NATIVE is off"
 NATIVE = "its sparse layers ran on native kernels"
-LAYERS = "5 of 5 layers are for mobileprune's native library, by rule: layers with at least 65% zeros"
+LAYERS = "2 of 5 layers are for mobileprune's native library, by rule: convolutions with at least 65% zeros"
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_without_the_library_every_verb_runs_it_and_says_so(command, made, artif
     folder = tmp_path / "out"
     stock, native = Artifact.load(artifacts["onnx"]), Artifact.load(folder)
     assert [made["bench"]["kernels"][key] for key in ("native", "speedup")] == [False, None]
-    assert {layer["kernel"] for layer in native.manifest.storage["kernels"]["layers"]} == {"native"}
+    assert [layer["kernel"] for layer in native.manifest.storage["kernels"]["layers"]] == ["native"] * 2 + [DENSE] * 3
     assert stock.manifest.storage["kernels"] is None
     assert native.manifest.parity == stock.manifest.parity
     x = np.random.default_rng(0).random((20, 1, 28, 28), np.float32)
@@ -68,9 +69,9 @@ def test_without_the_library_every_verb_runs_it_and_says_so(command, made, artif
         name: layer["zeros"] for name, layer in inspected["sparsity"]["layers"].items()
     }
     assert command("inspect", "--lint", folder).code == 0
-    assert "5 of 5 layers have at least 65% zeros" in command("explain", folder).out
+    assert "2 of 5 layers have enough zeros" in command("explain", folder).out
     page = (folder / "report.md").read_text()
-    assert all(words in page for words in ("## Kernels by layer", "SparseGemmRelu", LAYERS, ABSENT))
+    assert all(words in page for words in ("## Kernels by layer", "SparseConvRelu", LAYERS, ABSENT))
 
 
 @needs_library

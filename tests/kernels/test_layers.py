@@ -142,6 +142,27 @@ def test_multiply_adds_are_nonzeros_times_pixels(kernels: Kernels) -> None:
     assert found == {name: stored[name.split("-")[1]] * 5 * 7 for name in found}
 
 
+@pytest.mark.parametrize(
+    ("layer", "rows", "columns"),
+    [
+        (Layer(4, 4, 1, (1, 1), (3, 3), pad=(1, 1, 1, 1)), [1], [1]),
+        (Layer(4, 4, 1, (1, 2), (3, 3), pad=(1, 1, 1, 1)), [1], [0, 1, 2]),
+        (Layer(4, 4, 1, (2, 2), (3, 3), (2, 2), pad=(1, 1, 1, 1)), [1, 2], [1, 2]),
+        (Layer(4, 4, 1, (2, 3), (3, 3), (1, 1), (2, 2), pad=(2, 2, 2, 2)), [1], [0, 1, 2]),
+        (Layer(4, 4, 1, (1, 1), (1, 5), pad=(0, 4, 0, 2)), [0], [2, 3, 4]),
+    ],
+)
+def test_what_meets_only_padding_is_not_multiplied(
+    kernels: Kernels, layer: Layer, rows: list[int], columns: list[int]
+) -> None:
+    case = Case(layer, density=0.5)
+    weights, (_, height, width) = case.numbers[1], layer.output_shape
+    seen = weights.reshape(4, 4, *layer.kernel)[:, :, rows][:, :, :, columns]
+    for kernel in (k for k in kernels.runnable.values() if kernels.name(k).endswith("unstructured")):
+        assert packed(kernels, case, kernel).multiply_adds == (seen != 0).sum() * height * width
+    assert_right(kernels, case)
+
+
 def test_no_bias_is_a_bias_of_zeros(kernels: Kernels) -> None:
     layer, (x, weights, bias, _) = Layer(4, 4, 1, (5, 5)), Case(Layer(4, 4, 1, (5, 5))).numbers
     for kernel in kernels.of(layer).values():

@@ -29,7 +29,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder, model = tmp_path_factory.mktemp("kernels"), network()
     for name in ("0.weight", "3.weight"):
         weight = model.get_parameter(name).data
-        weight[weight.abs() <= weight.abs().flatten().quantile(0.7)] = 0
+        weight[weight.abs() <= weight.abs().flatten().quantile(0.9)] = 0
     proto = convert(model, SHAPE, 18)
     for kernels in ("stock", "native"):
         copy = onnx.ModelProto()
