@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS ?= dev
 DEMO := out
 
-.PHONY: demo test test-long coverage lint clean
+.PHONY: demo test test-long coverage lint lock clean
 
 NATIVE := export/CMakeLists.txt $(wildcard export/*.py export/*/*.c export/*/*.h)
 .venv/installed: pyproject.toml $(NATIVE)
@@ -29,6 +29,13 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: .venv/installed  ## requirements.lock: every package with the hashes of its files; sbom.json: CycloneDX
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet pip-tools cyclonedx-bom
+	.venv/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --unsafe-package mobileprune \
+	  --no-emit-index-url --no-emit-find-links --extra dev --output-file requirements.lock pyproject.toml
+	.venv/lock/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json .venv
 
 clean:
 	rm -rf .venv out

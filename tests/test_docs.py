@@ -90,6 +90,7 @@ def test_flags_named_in_the_documents_exist() -> None:
     known |= {"--preset", "--build", "--install", "--prefix"}  # of CMake
     known |= {*re.findall(r'"(--[a-z0-9-]+)"', "".join(p.read_text() for p in ROOT.glob("export/runner/*.c")))}
     known |= {"--shell"}  # of register-python-argcomplete
+    known |= {"--require-hashes", "--no-deps", "--no-build-isolation"}  # of pip
     for path in DOCUMENTS:
         for named in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", path.read_text("utf-8")):
             assert named in known, f"{path.name}: {named}"
