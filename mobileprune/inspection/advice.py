@@ -242,7 +242,7 @@ def zeros_in_onnxruntime(case: Case) -> Advice | None:
         return Advice(
             SPEED,
             DEPENDS,
-            f"{len(many)} of {len(layers)} layers have enough zeros: where mobileprune's native library is "
+            f"at least {len(many)} of {len(layers)} layers have enough zeros: where mobileprune's native library is "
             "installed, it computes them (but for depthwise ones) from the rest; elsewhere expect 1.00x",
             f"--kernels {case.kernels}: its rule (export/README.md)",
         )

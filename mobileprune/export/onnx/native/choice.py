@@ -64,7 +64,7 @@ class Kernels:
 
 
 def least_zeros(weights: int, pixels: int | None) -> float:
-    """Share of zeros of a layer from which the library is to compute it; 1: never.
+    """Share of a layer's weights that must be skipped for the library to compute it; 1: never.
 
     A weight that is not zero costs it ceil(P / 8) vectors for an output of P ``pixels``; dense kernels fill theirs
     with channels. So at most 1 - MIN_ZEROS of the weights, times the share of lanes in use, may not be zero.
@@ -82,7 +82,7 @@ def least_zeros(weights: int, pixels: int | None) -> float:
 
 def is_worth_it(layer: Layer) -> bool:
     """By the rule; depthwise layers are left to dense kernels."""
-    return not layer.refusal and not layer.depthwise and layer.zeros >= least_zeros(layer.weights.size, layer.pixels)
+    return not layer.refusal and not layer.depthwise and layer.skipped >= least_zeros(layer.weights.size, layer.pixels)
 
 
 def choose(proto: onnx.ModelProto, by: str) -> tuple[onnx.ModelProto, Kernels]:
@@ -130,6 +130,8 @@ def _verdict(layer: Layer, ratio: float | None) -> tuple[bool, str]:
         return ratio >= MIN_RATIO, f"{zeros}: {ratio:.2f}x as fast"
     if layer.depthwise:
         return False, f"depthwise, {zeros}: dense kernels are faster"
+    if layer.skipped > layer.zeros:
+        zeros += f", {layer.skipped:.1%} skipped with what meets only padding"
     if is_worth_it(layer):
         return True, zeros
     least, of = least_zeros(layer.weights.size, layer.pixels), f"{layer.pixels} pixels" if layer.pixels else "one image"

@@ -48,16 +48,30 @@ class Layer:
     @property
     def pixels(self) -> int | None:
         """Of a convolution's output; None for any other layer, and where there is a ``refusal``."""
+        met = self._met()
+        return math.prod(axis.shape[1] for axis in met) if met else None
+
+    @property
+    def skipped(self) -> float:
+        """Share of weights that the library does not multiply by: zeros, and what meets nothing but padding."""
+        used = self.weights
+        if met := self._met():
+            rows, columns = (axis.sum(1) > 0 for axis in met)
+            used = used[:, :, rows[:, None] & columns]
+        return 1 - int(np.count_nonzero(used)) / max(self.weights.size, 1)
+
+    def _met(self) -> list[NDArray[np.bool_]] | None:
+        """Of a convolution's rows and columns: which elements of the kernel meet the image, for which of the output."""
         if self.refusal or not self.attributes:
             return None
-        top, left, bottom, right = self.attributes["pads"]
-        pads = top + bottom, left + right
-        given = (self.attributes[name] for name in ("input_size", "dilations", "strides"))
-        axes = zip(*given, self.weights.shape[2:], pads, strict=True)
-        pixels: int = math.prod(
-            (size + pad - dilation * (k - 1) - 1) // stride + 1 for size, dilation, stride, k, pad in axes
-        )
-        return pixels
+        found, pads = [], self.attributes["pads"]
+        given = (self.attributes[name] for name in ("input_size", "strides", "dilations"))
+        for axis, (size, stride, dilation, kernel) in enumerate(zip(*given, self.weights.shape[2:], strict=True)):
+            padded = size + pads[axis] + pads[axis + 2]
+            first = np.arange(0, padded - dilation * (kernel - 1), stride) - pads[axis]
+            at = first + dilation * np.arange(kernel)[:, None]
+            found.append((at >= 0) & (at < size))
+        return found
 
     @property
     def depthwise(self) -> bool:

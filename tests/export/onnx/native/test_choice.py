@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from onnx import helper, numpy_helper
 from support.native import needs_library
+from torch.nn import functional
 
 from mobileprune import native
 from mobileprune.errors import TargetUnavailableError, UsageError
 from mobileprune.export import TARGETS, ExportOptions, target
 from mobileprune.export.onnx import finish
 from mobileprune.export.onnx.native import DENSE, NATIVE, Kernels, choice, choose, least_zeros
-from mobileprune.export.onnx.native.layers import Graph
+from mobileprune.export.onnx.native.layers import Graph, Layer
 from mobileprune.export.onnx.native.measure import Measure, alone
 from mobileprune.schemas import problems
 
@@ -64,10 +67,10 @@ def test_the_rule_takes_layers_with_enough_zeros_and_no_depthwise_ones() -> None
 
 
 def test_small_maps_need_more_zeros() -> None:
-    _, found = choose(network({"most": 0.9, "many": 0.8, "half": 0.5}, size=2), "native")
+    _, found = choose(network({"most": 0.9, "many": 0.8, "half": 0.5}, size=3), "native")
     assert kernels(found) == {"most": NATIVE, "many": DENSE, "half": DENSE, "depthwise": DENSE}
     assert found.layers[0].why == "90.0% zeros"
-    assert found.layers[1].why == "80.0% zeros: dense kernels are faster for 4 pixels below 82.5%"
+    assert found.layers[1].why == "80.0% zeros: dense kernels are faster for 9 pixels below 80.3%"
 
 
 @pytest.mark.parametrize("pixels", range(1, 40))
@@ -97,6 +100,30 @@ def test_pixels_are_those_of_the_shape_that_onnx_infers(data: st.DataObject) -> 
     assert [layer.pixels for layer in graph.layers()] == [height * width]
 
 
+@given(data=st.data())
+def test_what_is_skipped_changes_no_answer_and_the_rest_does(data: st.DataObject) -> None:
+    """Against PyTorch: each element of the kernel alone, on an image of ones."""
+
+    def some(low: int, high: int) -> list[int]:
+        return data.draw(st.lists(st.integers(low, high), min_size=2, max_size=2))
+
+    kernel, stride, dilation, pad = some(1, 4), some(1, 3), some(1, 2), some(0, 3)
+    size = [
+        max(1, d * (k - 1) + 1 - 2 * p) + data.draw(st.integers(0, 2))
+        for k, d, p in zip(kernel, dilation, pad, strict=True)
+    ]
+    weights = data.draw(arrays(np.float32, (2, 1, *kernel), elements=st.sampled_from([0.0, 1.0])))
+    attributes = {"pads": pad * 2, "strides": stride, "dilations": dilation, "group": 1, "input_size": size}
+    layer = Layer(0, onnx.NodeProto(), weights, attributes)
+    seen = np.zeros(weights.shape)
+    for place in np.argwhere(weights):
+        alone = torch.zeros(weights.shape)
+        alone[tuple(place)] = 1
+        answer = functional.conv2d(torch.ones(1, 1, *size), alone, None, tuple(stride), tuple(pad), tuple(dilation))
+        seen[tuple(place)] = bool(answer.any())
+    assert layer.skipped == pytest.approx(1 - seen.mean())
+
+
 @pytest.mark.parametrize(
     ("shape", "zeros", "why"),
     [
@@ -120,6 +147,12 @@ def test_a_linear_layer_is_taken_if_it_is_large(shape: tuple[int, int], zeros: f
     _, found = choose(proto, "native")
     assert found.layers[0].kernel == (DENSE if "dense" in why else NATIVE)
     assert found.layers[0].why == why
+
+
+def test_padding_counts_as_zeros_where_maps_are_smaller_than_kernels() -> None:
+    _, found = choose(network({"many": 0.8}, size=1), "native")
+    assert kernels(found)["many"] == NATIVE
+    assert found.layers[0].why == "80.0% zeros, 99.2% skipped with what meets only padding"
 
 
 def test_nothing_to_choose_leaves_the_model_as_it_is() -> None:
