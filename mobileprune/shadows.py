@@ -28,6 +28,7 @@ from mobileprune.errors import DataError, UsageError
 from mobileprune.export import target
 from mobileprune.export.target import STOCK
 from mobileprune.files import sha256
+from mobileprune.lazy import Sliced
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import as_baseline, export, source_logits
@@ -271,11 +272,11 @@ def _make(reference: _Reference, progress: Progress | None = None) -> StepResult
             values = np.ascontiguousarray(logits, np.float64)
             save({"logits": torch.from_numpy(values)}, folder / _file(name, part))
 
-        def answer(name: str, predict: Callable[[NDArray[np.float32]], NDArray[Any]]) -> None:
+        def answer(name: str, predict: Callable[[Sliced[np.float32]], NDArray[Any]]) -> None:
             for part, chosen in parts.items():
                 keep(name, part, predict(pixels(splits, chosen)))
             for kind, count in reference.copies:
-                images = splits.images.pixels[parts["examples"]]
+                images = splits.images.rows(parts["examples"])
                 keep(name, kind, queries.answers(predict, kind, images, count))
 
         def answer_exported(name: str, model: ModelFolder, how: ExportConfig) -> None:

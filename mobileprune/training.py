@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,17 @@ from mobileprune.errors import MobilepruneError
 from mobileprune.resume import Checkpoint, restore, save
 from mobileprune.seeding import stream, torch_rng
 
+BATCH = 512
+"""Of inputs that are predicted."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total) after every epoch."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """``x`` (N, C, H, W): uint8 pixels that become (x / 255 - mean) / std, or float32 that is normalised already.
+    """``x`` (M, C, H, W): uint8 pixels that become (x / 255 - mean) / std, or float32 that is normalised already.
 
+    ``rows`` (N,) int64: which of ``x``, that may be larger than memory, are the examples; None: all, in their order.
     ``y``: (N,) int64 labels, or (N, K) float32 probabilities to be imitated. ``mean`` and ``std``: (C, 1, 1) float32.
     """
 
@@ -34,14 +37,26 @@ class Examples:
     y: Tensor
     mean: Tensor | float = 0.0
     std: Tensor | float = 1.0
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def inputs(self, indices: Tensor | None = None) -> Tensor:
-        """Normalised inputs (n, C, H, W) float32: those at ``indices`` (n,), or all."""
-        x = self.x if indices is None else self.x[indices]
+    def take(self, indices: Tensor) -> Examples:
+        """Those at ``indices`` (n,)."""
+        return replace(self, y=self.y[indices], rows=self._rows(indices))
+
+    def inputs(self, indices: Tensor) -> Tensor:
+        """Normalised inputs (n, C, H, W) float32 of those at ``indices`` (n,)."""
+        x = self.x[self._rows(indices)]
         return (x.float() / 255 - self.mean) / self.std if x.dtype == torch.uint8 else x
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """The inputs of all, ``size`` at a time, as :meth:`torch.Tensor.split` gives them."""
+        return map(self.inputs, torch.arange(len(self)).split(size))
+
+    def _rows(self, indices: Tensor) -> Tensor:
+        return indices if self.rows is None else self.rows[indices]
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,9 @@ def fit(
     Raises MobilepruneError when the loss is not finite.
     """
     model.train()
+    # glibc keeps as much freed memory as the largest block that was freed, up to 32 MiB. After small ones it would give
+    # the memory of each batch back to the system, and ask for it again: a fifth of the time of LeNet-5.
+    torch.empty(31 * 2**20, dtype=torch.uint8)
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     for hook in hooks:
         optimizer = hook.attach(model, optimizer, recipe, len(examples))
@@ -197,7 +215,7 @@ def augment(x: Tensor, kind: str, rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
-    """Logits (N, K) float32 in eval mode."""
+def predict(model: nn.Module, x: Tensor | Examples, batch_size: int = BATCH) -> Tensor:
+    """Logits (N, K) float32 in eval mode, of inputs or of examples."""
     model.eval()
     return torch.cat([model(part) for part in x.split(batch_size)])

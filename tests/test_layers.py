@@ -16,10 +16,11 @@ import pytest
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "flatbuffer", "schemas", "seeding", "silence"]
+BASE = ["config", "errors", "files", "flatbuffer", "lazy", "schemas", "seeding", "silence"]
 DIRECTLY_BELOW = {
     "errors": [],
     "flatbuffer": [],
+    "lazy": [],
     "native": [],
     "schemas": [],
     "seeding": [],

@@ -185,7 +185,8 @@ def test_references_are_asked_about_the_copies_that_the_target_is_asked_about(ma
         assert answers.variants.keys() == copies.keys()
         assert np.array_equal(answers.examples[r], made.shadows.answers["artifact"].examples[r])
         for kind, number in copies.items():
-            asked = [predict(copy) for copy in queries.VARIANTS[kind](images, number, queries.SEED)]
+            streams = queries.streams(kind, number, queries.SEED)
+            asked = [predict(copy) for copy in queries.VARIANTS[kind](images, streams)]
             assert answers.variants[kind][r].dtype == np.float64
             assert np.array_equal(answers.variants[kind][r], np.stack(asked)), (kind, r)
     assert found.answers.keys() == made.shadows.answers.keys()

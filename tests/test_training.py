@@ -290,10 +290,25 @@ def test_pixels_are_normalised_as_numpy_does_it_bit_for_bit(channels: int) -> No
     mean, std = np.float32([0.485, 0.456, 0.406][:channels]), np.float32([0.229, 0.224, 0.225][:channels])
     one = Examples(x, torch.zeros(256), *(torch.tensor(v).view(-1, 1, 1) for v in (mean, std)))
     expected = (x.numpy().astype(np.float32) / np.float32(255) - mean[:, None, None]) / std[:, None, None]
-    assert one.inputs().dtype == torch.float32
-    assert np.array_equal(one.inputs().numpy(), expected)
+    parts = list(one.split(100))
+    assert [len(part) for part in parts] == [100, 100, 56]
+    assert {part.dtype for part in parts} == {torch.float32}
+    assert np.array_equal(np.concatenate(parts), expected)
     picked = torch.tensor([3, 250, 3])
     assert np.array_equal(one.inputs(picked).numpy(), expected[[3, 250, 3]])
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([9, 0, 4, 4, 7])])
+def test_some_examples_are_those_of_a_list(rows: Tensor | None) -> None:
+    x = pixels(10, (1, 2, 2))
+    listed = [x[int(i)] for i in (range(5) if rows is None else rows)]
+    one, picked = Examples(x, torch.arange(5), rows=rows), [3, 0, 3]
+    assert torch.equal(one.inputs(torch.tensor(picked)), torch.stack([listed[i] for i in picked]) / 255)
+    again = one.take(torch.tensor(picked)).take(torch.tensor([2, 1]))
+    assert (again.y.tolist(), len(again)) == ([3, 0], 2)
+    assert torch.equal(*(torch.cat([*each]) for each in (again.split(1), again.split(9))))
+    assert torch.equal(*again.split(9), torch.stack([listed[3], listed[0]]) / 255)
+    assert [tuple(part.shape) for part in one.take(torch.arange(0)).split(4)] == [(0, 1, 2, 2)]
 
 
 def conv() -> nn.Module:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.errors import ArtifactError, DataError
+from mobileprune.lazy import Sliced
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Pixels = NDArray[np.uint8]
+Pixels = Sliced[np.uint8]
 
 LARGEST_LOGIT = 1e300
 """Beyond it the difference of two logits can overflow float64."""

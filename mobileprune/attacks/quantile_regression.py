@@ -6,15 +6,19 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobileprune.attacks.base import Attack, logit_confidence
 from mobileprune.attacks.evidence import Evidence, Floats, Ints, Pixels
+from mobileprune.lazy import slices
 
 LEAST = 50
 """Examples of the population that are fitted on at least."""
 ROWS = 20_000
 COMPONENTS = 16
 CHUNK = 4096
+CHUNK_BYTES, PRINCIPAL_BYTES = 2**26, 2**27
+"""Of images as float32: at a time, and of those that the components are found on (10,000 of 32 x 32 x 3)."""
 MOST_CATEGORIES = 255
 """What scikit-learn's trees take; of more classes the label's number is used as it is."""
 
@@ -22,10 +26,11 @@ MOST_CATEGORIES = 255
 def score(evidence: Evidence) -> Floats:
     """(phi - mu(x, y)) / sigma(x, y), phi the logit confidence, mu and sigma fitted on the population (at most 20,000).
 
-    The Gaussian form of the paper, with gradient-boosted trees over the first 16 principal components of the pixels and
-    the label instead of a convolutional network. mu by least squares; sigma^2 by the gamma deviance of the squared
-    residuals r^2, log sigma^2 + r^2 / sigma^2, which is the Gaussian likelihood of r. The residuals are out of fold:
-    those of fitted examples would be too small. Trees need no scaled inputs.
+    The Gaussian form of the paper, with gradient-boosted trees over the first 16 principal components of the pixels
+    and the label instead of a convolutional network; components of no more images than take 128 MiB. mu by least
+    squares; sigma^2 by the gamma deviance of the squared residuals r^2, log sigma^2 + r^2 / sigma^2, which is the
+    Gaussian likelihood of r. The residuals are out of fold: those of fitted examples would be too small. Trees need no
+    scaled inputs.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import KFold, cross_val_predict
@@ -34,12 +39,12 @@ def score(evidence: Evidence) -> Floats:
     if population is None or population.images is None or evidence.images is None or not len(evidence):
         return np.zeros(len(evidence))
     kept = np.random.default_rng(0).permutation(len(population.labels))[:ROWS]
-    images, labels = population.images[kept], population.labels[kept]
-    centre, directions = _principal(images)
+    labels, pixels = population.labels[kept], math.prod(population.images.shape[1:])
+    centre, directions = _principal(population.images[kept[: max(LEAST, PRINCIPAL_BYTES // (4 * pixels))]])
     categorical = [len(directions)] if evidence.logits.shape[1] <= MOST_CATEGORIES else None
     options: dict[str, Any] = {"max_iter": 50, "early_stopping": False, "random_state": 0}
     options["categorical_features"] = categorical
-    known = _features(images, labels, centre, directions)
+    known = _features(population.images, kept, labels, centre, directions)
     phi = logit_confidence(population.logits[kept], labels)
     mean = HistGradientBoostingRegressor(max_leaf_nodes=8, **options)
     squared = (phi - cross_val_predict(mean, known, phi, cv=KFold(3))) ** 2
@@ -49,30 +54,31 @@ def score(evidence: Evidence) -> Floats:
     coarse = {"max_leaf_nodes": 4, "min_samples_leaf": 100}
     variance = HistGradientBoostingRegressor(loss="gamma", **coarse, **options)
     variance.fit(known, np.maximum(squared, floor))
-    asked = _features(evidence.images, evidence.labels, centre, directions)
+    asked = _features(evidence.images, np.arange(len(evidence)), evidence.labels, centre, directions)
     residual: Floats = logit_confidence(evidence.logits, evidence.labels) - mean.fit(known, phi).predict(asked)
     scores: Floats = residual / np.sqrt(variance.predict(asked))
     return scores
 
 
-def _principal(images: Pixels) -> tuple[Floats, Floats]:
+def _principal(images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
     """The mean image (D,) and the directions (F, D) of largest variance, F <= 16."""
     from sklearn.utils.extmath import randomized_svd
 
     flat = _flat(images)
     centre: Floats = flat.mean(axis=0)
-    directions: Floats = randomized_svd(flat - centre, min(COMPONENTS, *flat.shape), random_state=0)[2]
+    flat -= centre  # in place: it is the largest that there is
+    directions: Floats = randomized_svd(flat, min(COMPONENTS, *flat.shape), random_state=0)[2]
     return centre, directions
 
 
-def _features(images: Pixels, labels: Ints, centre: Floats, directions: Floats) -> Floats:
-    """(N, F + 1): principal components and the label, some images at a time because float32 is four times as large."""
-    starts = range(0, len(images), CHUNK)
-    components = [(_flat(images[start : start + CHUNK]) - centre) @ directions.T for start in starts]
+def _features(images: Pixels, rows: Ints, labels: Ints, centre: Floats, directions: Floats) -> Floats:
+    """(N, F + 1): principal components of ``images[rows]`` and the label, some images at a time."""
+    chunk = min(CHUNK, max(1, CHUNK_BYTES // (4 * len(centre))))
+    components = [(_flat(images[rows[part]]) - centre) @ directions.T for part in slices(len(rows), chunk)]
     return np.column_stack([np.concatenate(components), labels])
 
 
-def _flat(images: Pixels) -> Floats:
+def _flat(images: NDArray[np.uint8]) -> Floats:
     flat: Floats = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
     return flat
 

@@ -1,13 +1,15 @@
 """Changed copies of the images, for the attacks that ask several times: ``VARIANTS``.
 
-A maker takes pixels (N, C, H, W) uint8, the number V of copies and a seed, and yields V arrays (N, C, H, W) float32 in
-[0, 1], one at a time, so that memory holds one. It changes pixels only; :func:`answers` asks a model. A copy depends on
-its index, never on V, so that V copies are the first V of any larger number.
+A maker takes pixels (N, C, H, W) uint8 and a random stream for each of V copies, and yields V arrays (N, C, H, W)
+float32 in [0, 1], one at a time, so that memory holds one. It changes pixels only; :func:`answers` asks a model. A copy
+depends on its index, never on V, so that V copies are the first V of any larger number. Images that are given some at
+a time, with the same streams, are changed as all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,17 @@ from numpy.typing import NDArray
 from mobileprune.attacks.evidence import Floats, Pixels
 from mobileprune.errors import DataError, UsageError
 from mobileprune.files import sha256
+from mobileprune.lazy import slices
 from mobileprune.seeding import numpy_rng
 
 Images = NDArray[np.float32]
-Maker = Callable[[Pixels, int, int], Iterator[Images]]
+Raw = NDArray[np.uint8]
+Streams = Sequence[np.random.Generator]
+Maker = Callable[[Raw, Streams], Iterator[Images]]
 
+CHUNK_BYTES, BATCH = 2**26, 512
+"""Of copies at a time, as float32, and the images that they are at least. A multiple of the batches of all runtimes, so
+that batches, on which last digits may depend, are those of all at once."""
 SEED = 0
 """Of all copies that a model is asked about: the target and its references are asked about the same ones."""
 INPUT_STEP = 1 / 255
@@ -46,28 +54,28 @@ def _moves() -> list[tuple[bool, int, int, float]]:
 MOVES = _moves()
 
 
-def augmented(pixels: Pixels, count: int, seed: int) -> Iterator[Images]:
+def augmented(pixels: Raw, streams: Streams) -> Iterator[Images]:
     """The image; its mirror image; shifts by up to 2 pixels each way and rotations by 4 to 16 degrees, smallest first;
     the same of the mirror image. Edges are continued outwards, rotations are bilinear. Nothing is random.
 
     Choquette-Choo et al., arXiv 2007.14321. Raises UsageError for more copies than there are moves.
     """
-    if count > len(MOVES):
-        raise UsageError(f"there are {len(MOVES)} augmented copies of an image, got {count}; ask for fewer")
+    if len(streams) > len(MOVES):
+        raise UsageError(f"there are {len(MOVES)} augmented copies of an image, got {len(streams)}; ask for fewer")
     plain = _unit(pixels)
-    for flip, down, right, degrees in MOVES[:count]:
+    for flip, down, right, degrees in MOVES[: len(streams)]:
         moved = plain[..., ::-1] if flip else plain
         yield np.ascontiguousarray(_rotated(moved, degrees) if degrees else _shifted(moved, down, right))
 
 
-def noisy(pixels: Pixels, count: int, seed: int) -> Iterator[Images]:
+def noisy(pixels: Raw, streams: Streams) -> Iterator[Images]:
     """x + sigma * n with n standard normal, clipped to [0, 1]; sigma of copy i is :func:`noise_level` (i).
 
     Choquette-Choo et al., arXiv 2007.14321.
     """
     plain = _unit(pixels)
-    for index in range(count):
-        noise = numpy_rng(seed, "queries", "noisy", index).standard_normal(plain.shape, dtype=np.float32)
+    for index, stream in enumerate(streams):
+        noise = stream.standard_normal(plain.shape, dtype=np.float32)
         yield _added(plain, noise, noise_level(index))
 
 
@@ -76,7 +84,7 @@ def noise_level(index: int) -> float:
     return NOISE_LEVELS[index % len(NOISE_LEVELS)]
 
 
-def nearby(pixels: Pixels, count: int, seed: int, *, epsilon: float = INPUT_STEP) -> Iterator[Images]:
+def nearby(pixels: Raw, streams: Streams, *, epsilon: float = INPUT_STEP) -> Iterator[Images]:
     """x + epsilon * u with every entry of u uniform in [-1, 1], clipped to [0, 1].
 
     Not of unit norm: spread over all pixels that would be far below one step of an int8 input.
@@ -85,8 +93,8 @@ def nearby(pixels: Pixels, count: int, seed: int, *, epsilon: float = INPUT_STEP
     if epsilon < INPUT_STEP:
         raise UsageError(f"epsilon must be at least one step of the input, 1/255, got {epsilon:g}")
     plain = _unit(pixels)
-    for index in range(count):
-        draw = numpy_rng(seed, "queries", "nearby", index).random(plain.shape, dtype=np.float32)
+    for stream in streams:
+        draw = stream.random(plain.shape, dtype=np.float32)
         yield _added(plain, draw * 2 - 1, epsilon)
 
 
@@ -95,7 +103,14 @@ VARIANTS: dict[str, Maker] = {"augmented": augmented, "noisy": noisy, "nearby": 
 
 def answers(predict: Callable[[Images], NDArray[Any]], kind: str, pixels: Pixels, count: int) -> Floats:
     """Logits (V, N, K) of ``predict: (N, C, H, W) -> (N, K)`` on ``count`` copies of the kind ``kind``."""
-    return np.stack([predict(copy) for copy in VARIANTS[kind](pixels, count, SEED)], dtype=np.float64)
+    found, size = streams(kind, count, SEED), max(1, CHUNK_BYTES // (4 * math.prod(pixels.shape[1:]) * BATCH)) * BATCH
+    parts = (VARIANTS[kind](pixels[part], found) for part in slices(len(pixels), size))
+    return np.concatenate([np.stack([predict(copy) for copy in part], dtype=np.float64) for part in parts], axis=1)
+
+
+def streams(kind: str, count: int, seed: int) -> list[np.random.Generator]:
+    """That of each of ``count`` copies."""
+    return [numpy_rng(seed, "queries", kind, index) for index in range(count)]
 
 
 def code() -> str:
@@ -103,7 +118,7 @@ def code() -> str:
     return sha256(Path(__file__))
 
 
-def _unit(pixels: Pixels) -> Images:
+def _unit(pixels: Raw) -> Images:
     """(N, C, H, W) float32 in [0, 1], as the model is asked about the image itself."""
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError(f"images must be uint8 of shape (N, C, H, W), got {pixels.dtype} of {pixels.shape}")

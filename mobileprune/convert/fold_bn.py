@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mobileprune.training import Examples
+
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 DEAD_VARIANCE = 1e-12  # far below eps: a channel that varies at all is left alone
 
 
 @torch.no_grad()
-def reestimate(model: nn.Module, x: Tensor, batch_size: int = 256) -> nn.Module:
-    """Running mean and variance measured anew on ``x`` (N, C, H, W), as a plain average over batches; in place."""
+def reestimate(model: nn.Module, x: Tensor | Examples, batch_size: int = 256) -> nn.Module:
+    """Running mean and variance measured anew on ``x``, inputs (N, C, H, W) or examples; in place.
+
+    A plain average over batches.
+    """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     if not norms:
         return model

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.errors import DataError
+from mobileprune.lazy import Lazy
 
 
 @dataclass(frozen=True)
 class Images:
     """Labelled images: ``pixels`` (N, C, H, W) uint8, ``labels`` (N,) int64 in [0, len(classes)).
 
+    ``pixels`` may be larger than memory: take slices of :meth:`rows`.
     ``member`` (N,) bool, where the data say which images a given model was trained on.
     """
 
@@ -51,8 +54,16 @@ class Images:
         _, channels, height, width = self.pixels.shape
         return channels, height, width
 
+    def rows(self, rows: NDArray[np.int64]) -> Lazy[np.uint8]:
+        """Stands for ``pixels[rows]``."""
+        return Lazy(rows, lambda part: self.pixels[part], self.shape)
+
     def sha256(self) -> str:
         """Hash of pixels and labels; names what a result was measured on."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         hasher = hashlib.sha256(repr((self.pixels.shape, self.classes)).encode())
         hasher.update(np.ascontiguousarray(self.pixels).data)
         hasher.update(np.ascontiguousarray(self.labels).data)

@@ -17,6 +17,7 @@ A *redraw* throws new coins for the same pairs: the data of a reference model (L
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -134,10 +135,9 @@ def _divided(rest: Indices, members: int) -> tuple[Indices, Indices]:
 
 def _distinct(images: Images, order: Indices) -> Indices:
     """The first of equal images in ``order``, sorted."""
-    first: dict[bytes, int] = {}
-    for i in order.tolist():
-        first.setdefault(images.pixels[i].tobytes(), i)
-    return np.array(sorted(first.values()), dtype=np.int64)
+    digests = (hashlib.sha256(images.pixels[i].tobytes()).digest() for i in order.tolist())
+    _, first = np.unique(np.fromiter(digests, "S32", len(order)), return_index=True)
+    return np.sort(order[first])
 
 
 def _wanted(name: str, members: int | None, *, default: int, most: int) -> int:

@@ -1,4 +1,4 @@
-"""The user's own images: a folder with one subfolder a class, or an ``.npz`` file.
+"""The user's own images: a folder with one subfolder a class, or an ``.npz`` file. Both may be larger than memory.
 
 Both can state which images a given model was trained on: without that, a checkpoint of unknown training
 data cannot be audited. Then the split follows the statement instead of a coin.
@@ -13,16 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
 from mobileprune.data.images import Images
+from mobileprune.data.on_disk import on_disk
 from mobileprune.errors import DataError
+from mobileprune.lazy import slices
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
 UNREADABLE = (KeyError, ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
+PART_BYTES = 2**20
+TURNED_AT_ONCE = 64
+"""Images."""
 STATED = ("members", "nonmembers")
 LAYOUT = "expected PATH/<class>/<image>.png, or PATH/members/<class>/... and PATH/nonmembers/<class>/..."
 
@@ -30,7 +36,8 @@ LAYOUT = "expected PATH/<class>/<image>.png, or PATH/members/<class>/... and PAT
 def load_folder(path: Path) -> Images:
     """``PATH/<class>/<image>``, or ``PATH/members/<class>/<image>`` and ``PATH/nonmembers/<class>/<image>``.
 
-    All images of one size, grey or colour. Sorted, so the order is stable.
+    All images of one size, grey or colour. Sorted, so the order is stable. They are decoded one by one, onto the disk;
+    memory holds their names and labels.
     """
     if not path.is_dir():
         raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
@@ -47,15 +54,12 @@ def load_folder(path: Path) -> Images:
     if not files:
         raise DataError(f"folder:{path}: no images; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
-    pixels: list[NDArray[np.uint8]] = []
-    for file, _, _ in files:
-        pixels.append(_read(file, "L" if grey else "RGB"))
-        if pixels[-1].shape != pixels[0].shape:
-            size, first = (f"{p.shape[2]}x{p.shape[1]}" for p in (pixels[-1], pixels[0]))
-            raise DataError(f"{file}: all images must have one size; {size} differs from {first}: resize them")
+    mode, name = "L" if grey else "RGB", f"folder:{path.name}"
+    shape = _read(files[0][0], mode).shape
+    pixels = on_disk(name, (_read_as(shape, file, mode) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
     member = np.array([inside for _, _, inside in files]) if stated else None
-    return Images(f"folder:{path.name}", np.stack(pixels), labels, classes, member)
+    return Images(name, pixels, labels, classes, member)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -76,6 +80,14 @@ def _mode(file: Path) -> str:
         return image.mode
 
 
+def _read_as(shape: tuple[int, ...], file: Path, mode: str) -> memoryview:
+    pixels = _read(file, mode)
+    if pixels.shape != shape:
+        size, first = (f"{width}x{height}" for _, height, width in (pixels.shape, shape))
+        raise DataError(f"{file}: all images must have one size; {size} differs from {first}: resize them")
+    return np.ascontiguousarray(pixels).data
+
+
 def _read(file: Path, mode: str) -> NDArray[np.uint8]:
     """(C, H, W) uint8"""
     with _opened(file) as image:
@@ -93,20 +105,16 @@ def load_npz(path: Path) -> Images:
     """Arrays ``images`` (N, H, W), (N, H, W, C) or (N, C, H, W) uint8 and ``labels`` (N,) integers.
 
     Optional: ``classes`` (names) and ``member`` (N,) bool. MedMNIST files work too: ``train_images``
-    and ``train_labels`` are used.
+    and ``train_labels`` are used. Images are unpacked onto the disk, compressed or not, so that what happens to the
+    file later does not matter; those with channels last lie there twice while they are turned.
     """
     if not path.is_file():
         raise DataError(f"npz:{path}: no such file")
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            prefix = "" if "images" in file else "train_"
-            images, labels = file[f"{prefix}images"], file[f"{prefix}labels"]
-            names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
-            member = file.get("member")
-    except UNREADABLE as error:
-        raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {images.dtype} {images.shape}")
+    with _unpacking(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        prefix = "" if "images" in file else "train_"
+        images, labels = _unpacked(path, f"{prefix}images"), file[f"{prefix}labels"]
+        names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
+        member = file.get("member")
     if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"npz:{path}: labels must be {len(images)} integers, got {labels.dtype} {labels.shape}")
     if labels.max(initial=0) >= MOST_CLASSES:
@@ -115,6 +123,36 @@ def load_npz(path: Path) -> Images:
         images = images[:, None]
     elif images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
+    if not images.flags.c_contiguous:
+        turned = (np.ascontiguousarray(images[part]).data for part in slices(len(images), TURNED_AT_ONCE))
+        images = on_disk(f"npz:{path}", turned).reshape(images.shape)
     labels = labels.reshape(-1).astype(np.int64)
     classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    return Images(f"npz:{path.name}", np.ascontiguousarray(images), labels, classes, member)
+    return Images(f"npz:{path.name}", images, labels, classes, member)
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
+
+
+def _unpacked(path: Path, name: str) -> NDArray[np.uint8]:
+    """The array of that name on the disk, which :func:`numpy.load` does for no ``.npz``."""
+
+    def parts() -> Iterator[bytes]:
+        with _unpacking(path):
+            while part := member.read(PART_BYTES):
+                yield part
+
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        version = npy.read_magic(member)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, columns_first, dtype = header(member)
+        if dtype.hasobject:
+            raise ValueError(f"{name} holds objects")
+        if dtype != np.uint8 or len(shape) not in (3, 4):
+            raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {dtype} {shape}")
+        return on_disk(f"npz:{path}", parts()).reshape(shape, order="F" if columns_first else "C")

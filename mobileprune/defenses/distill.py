@@ -10,6 +10,8 @@ so that only what the dense model says about other images passes over. Reference
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from mobileprune.errors import UsageError
@@ -20,5 +22,5 @@ def distilled(dense: nn.Module | None, reference: Examples, temperature: float) 
     """The reference images with the dense model's probabilities (N, K) as labels."""
     if dense is None:
         raise UsageError("distill needs a dense model to imitate: it works while pruning and retraining")
-    logits = predict(dense, reference.inputs())
-    return Examples(reference.x, (logits / temperature).softmax(1), reference.mean, reference.std)
+    logits = predict(dense, reference)
+    return replace(reference, y=(logits / temperature).softmax(1))

@@ -20,7 +20,7 @@ class EarlyStopping(Hook):
         self.weights: Tensors = {}
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
-        loss = float(functional.cross_entropy(predict(model, self.reference.inputs()), self.reference.y))
+        loss = float(functional.cross_entropy(predict(model, self.reference), self.reference.y))
         model.train()
         if loss < self.best:
             self.best, self.waited = loss, 0

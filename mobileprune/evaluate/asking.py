@@ -32,6 +32,7 @@ from mobileprune.attacks.queries import MOVES, VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
 from mobileprune.errors import ArtifactError, TargetUnavailableError
+from mobileprune.lazy import Sliced
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
@@ -42,7 +43,7 @@ from mobileprune.runtimes.gradients import gradient_norms
 from mobileprune.tensors import load, save
 
 ANSWERS = "logits.safetensors"
-Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
+Predict = Callable[[Sliced[np.float32]], NDArray[Any]]
 PLAIN = Effort()
 HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
 
@@ -123,8 +124,8 @@ def ask(
         logits,
         splits.labels[chosen],
         references=references,
-        population=Population(test, splits.labels[splits.test], splits.images.pixels[splits.test]),
-        images=splits.images.pixels[chosen],
+        population=Population(test, splits.labels[splits.test], splits.images.rows(splits.test)),
+        images=splits.images.rows(chosen),
         versions=versions,
     )
     if effort.queries > 1:
@@ -159,7 +160,7 @@ def _kept(
 
 def _variants(asked: Asked, splits: Splits, context: Context, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Answers (V, N, K) on at most ``count`` changed copies of every image, of every kind there is."""
-    images = splits.images.pixels[asked_about(splits)]
+    images = splits.images.rows(asked_about(splits))
     for name in VARIANTS:
         copies = min(count, len(MOVES)) if name == "augmented" else count
         compute = partial(queries.answers, asked.predict, name, images, copies)

@@ -23,6 +23,7 @@ from mobileprune.foreign import models
 from mobileprune.foreign.answers import SHOWS, Kind, Where, as_logits, checked, detected
 from mobileprune.foreign.models import BATCH, Model, Predict
 from mobileprune.foreign.subject import Examined, described, said_of
+from mobileprune.lazy import Sliced
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import pixels, splits_of, statistics_of
 from mobileprune.runs import RunStore
@@ -53,14 +54,14 @@ def of_asked(
     splits = _splits(data)
     model = _model(given, splits, context, mean, std)
     asked = np.concatenate([splits.members, splits.held_out])
-    probe = pixels(splits, asked[np.linspace(0, len(asked) - 1, min(BATCH, len(asked))).astype(int)])
+    probe = pixels(splits, asked)[np.linspace(0, len(asked) - 1, min(BATCH, len(asked))).astype(int)]
     where = _place(model.name, len(probe))
     values = checked(model.predict(probe), where)
     found, classes = kind or detected(values, where), len(splits.images.classes)
     if values.shape[1] < classes:
         raise DataError(f"{model.name} has {values.shape[1]} outputs, but the data have {classes} classes")
 
-    def predict(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predict(x: Sliced[np.float32]) -> NDArray[np.float64]:
         return as_logits(model.predict(x), found, _place(model.name, len(x)))
 
     notes = [*said_of(model.kind, found, told=kind is not None), *_batch_notes(model, probe, values)]

@@ -14,11 +14,12 @@ from mobileprune.errors import ArtifactError, DataError, UsageError
 from mobileprune.export import TARGETS
 from mobileprune.files import sha256
 from mobileprune.foreign.signature import Shape, signature
+from mobileprune.lazy import Sliced
 from mobileprune.models import user
 from mobileprune.runtimes import RUNTIMES, RuntimeOptions
 
-Pixels = NDArray[np.float32]
-Predict = Callable[[Pixels], Any]
+Pixels = Sliced[np.float32]
+Predict = Callable[[NDArray[np.float32]], Any]
 BATCH = 256
 TARGET_OF = {Path(target.file).suffix: name for name, target in TARGETS.items()}
 """Suffix of a model file -> the target whose runtime opens it."""
@@ -54,7 +55,7 @@ def of_function(given: str | Predict) -> Model:
         name = f"{getattr(given, '__module__', '')}:{getattr(given, '__qualname__', type(given).__qualname__)}"
         function = given
 
-    def answer(x: Pixels) -> NDArray[Any]:
+    def answer(x: NDArray[np.float32]) -> NDArray[Any]:
         try:
             return np.asarray(function(x))
         except Exception as error:  # any code of the user's
@@ -76,7 +77,7 @@ def of_file(path: Path, image: Shape, mean: list[float] | None, std: list[float]
     session = RUNTIMES[target](path, RuntimeOptions(num_threads, takes.name, shape))
     centre, scale = (np.asarray(v, np.float32)[:, None, None] for v in (mean or [0.0], std or [1.0]))
 
-    def answer(x: Pixels) -> NDArray[Any]:
+    def answer(x: NDArray[np.float32]) -> NDArray[Any]:
         x = (x - centre) / scale
         return session(np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if last else x)
 
@@ -85,7 +86,9 @@ def of_file(path: Path, image: Shape, mean: list[float] | None, std: list[float]
     return Model("file", path.name, lambda pixels: _in_batches(answer, pixels, batch, str(path)), digest, identity)
 
 
-def _in_batches(answer: Callable[[Pixels], NDArray[Any]], pixels: Pixels, size: int, name: str) -> NDArray[Any]:
+def _in_batches(
+    answer: Callable[[NDArray[np.float32]], NDArray[Any]], pixels: Pixels, size: int, name: str
+) -> NDArray[Any]:
     found: list[NDArray[Any]] = []
     for start in range(0, len(pixels), size):
         x = pixels[start : start + size]

@@ -13,6 +13,7 @@ No reference set is needed. One step of the run store, shared by all that is tra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def crossfitted(
         order = torch.randperm(len(members), generator=torch_rng(config.training_seed, "folds"))
         for k, fold in enumerate(order.tensor_split(folds)):
             others = torch.cat([part for j, part in enumerate(order.tensor_split(folds)) if j != k])
-            inside, outside = (Examples(members.x[i], members.y[i], members.mean, members.std) for i in (others, fold))
+            inside, outside = (members.take(i) for i in (others, fold))
             seed, what = stream(config.training_seed, "fold", k), f"fold {k + 1} of {folds}"
             model = network(t, splits, seed)
             recipe = Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment)
@@ -56,7 +57,7 @@ def crossfitted(
                 checkpoint=context.checkpoint(partial)(what),
                 progress=context.progress,
             )
-            labels[fold] = predict(model, outside.inputs()).softmax(1)
+            labels[fold] = predict(model, outside).softmax(1)
         save({"labels": labels}, folder / LABELS)
 
     made_from = lineage_of(config)
@@ -69,4 +70,4 @@ def crossfitted(
         "num_threads": context.num_threads,
     }
     tensors, _ = load(context.store.step("crossfit", inputs, compute).path / LABELS)
-    return Examples(members.x, tensors["labels"], members.mean, members.std)
+    return replace(members, y=tensors["labels"])

@@ -26,6 +26,7 @@ from mobileprune.export.lint import lint
 from mobileprune.export.parity import Limits, hardened_parity
 from mobileprune.export.target import DENSE, STOCK
 from mobileprune.files import sha256
+from mobileprune.lazy import Sliced, joined, slices
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
@@ -33,7 +34,7 @@ from mobileprune.pipeline.inputs import normalise, pixels, splits_for
 from mobileprune.runs import tool_versions
 from mobileprune.runtimes import kernels_used, open_runtime
 from mobileprune.runtimes.kernels import library_sha256
-from mobileprune.training import predict
+from mobileprune.training import BATCH, predict
 
 PARITY_INPUTS = 2000
 CALIBRATION_IMAGES = 256
@@ -92,7 +93,7 @@ def calibration_images(folder: ModelFolder, splits: Splits, *, baked: bool) -> t
     """Inputs (N, C, H, W) as the network gets them: of the reference set where there is one, so that not even the
     ranges of activations tell of members."""
     chosen = splits.reference if len(splits.reference) else splits.members
-    x = pixels(splits, chosen[:CALIBRATION_IMAGES])
+    x = pixels(splits, chosen)[:CALIBRATION_IMAGES]
     return torch.as_tensor(x if baked else normalise(x, folder.info.mean, folder.info.std))
 
 
@@ -155,10 +156,12 @@ def _parity(
     real = pixels(splits, np.concatenate([splits.members, splits.held_out])[:PARITY_INPUTS])
     noise = np.random.default_rng(0).uniform(size=(1, *folder.info.input_shape))
     extremes = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise]).astype(np.float32)
-    inputs = np.concatenate([real, extremes])
+    inputs = joined(real, extremes)
     runtime = open_runtime(artifact, native=native)
     exact = wanted.precision == "fp32"
-    parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)] if exact else [real]  # noise has no clear winner
+    parts: list[Sliced[np.float32]] = [real]  # without noise, which has no clear winner
+    if exact:
+        parts = [inputs, *(inputs[: 2 * size] for size in PARITY_BATCHES)]
     exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=False)]
     source = source_logits(folder, inputs)
     logits = np.concatenate([source[: len(x)] for x in parts])
@@ -167,9 +170,11 @@ def _parity(
     return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, limits)
 
 
-def source_logits(folder: ModelFolder, x: NDArray[np.float32]) -> NDArray[np.float64]:
+def source_logits(folder: ModelFolder, x: Sliced[np.float32]) -> NDArray[np.float64]:
     """The PyTorch model's logits (N, K) for pixels (N, C, H, W) in [0, 1]."""
-    logits = predict(folder.restore(), normalise(x, folder.info.mean, folder.info.std)).numpy()
+    model, info = folder.restore(), folder.info
+    batches = (normalise(x[part], info.mean, info.std) for part in slices(len(x), BATCH))
+    logits = np.concatenate([predict(model, batch).numpy() for batch in batches])
     if not np.isfinite(logits).all():
         raise ArtifactError(f"{folder.path}: the model's outputs hold NaN or infinity; train it again")
     return logits.astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -14,13 +15,17 @@ from numpy.typing import NDArray
 
 from mobileprune import data, models
 from mobileprune.config import Config, DataConfig, TrainConfig
+from mobileprune.data import Images
 from mobileprune.data.splits import Splits, default_canaries, redrawn, split
 from mobileprune.errors import DataError, UsageError
 from mobileprune.files import sha256
+from mobileprune.lazy import Lazy, slices
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pruning.budgets import SHARED
 from mobileprune.training import Examples
 
+SUMMED_AT_ONCE = 64
+"""Images."""
 LARGEST = 1e3
 """Of a given mean or standard deviation; the smallest standard deviation is its inverse. Inputs stay finite."""
 
@@ -55,28 +60,42 @@ def _stamp(dataset: str) -> int:
 
 @lru_cache(maxsize=4)
 def _splits(dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float, stamp: int) -> Splits:
-    images = data.load(dataset, Path(data_dir) if data_dir else None)
-    return split(images, seed=seed, members=members, canaries=canaries)
+    return split(_images(dataset, data_dir, stamp), seed=seed, members=members, canaries=canaries)
 
 
-def pixels(splits: Splits, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+@lru_cache(maxsize=1)
+def _images(dataset: str, data_dir: str | None, stamp: int) -> Images:
+    """Apart from the splits, so that those of several seeds share one copy."""
+    return data.load(dataset, Path(data_dir) if data_dir else None)
+
+
+def pixels(splits: Splits, indices: NDArray[np.int64]) -> Lazy[np.float32]:
     """(N, C, H, W) float32 in [0, 1]"""
-    return splits.images.pixels[indices].astype(np.float32) / np.float32(255)
+
+    def make(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        x = splits.images.pixels[rows].astype(np.float32)
+        x /= np.float32(255)
+        return x
+
+    return Lazy(indices, make, splits.images.shape)
 
 
 def normalise(x: NDArray[np.float32], mean: list[float], std: list[float]) -> torch.Tensor:
     """(x - mean) / std per channel, (N, C, H, W) float32."""
     centre, scale = (np.asarray(v, np.float32)[:, None, None] for v in (mean, std))
-    return torch.from_numpy((x - centre) / scale)
+    normalised = x - centre
+    normalised /= scale
+    return torch.from_numpy(normalised)
 
 
 def examples(splits: Splits, indices: NDArray[np.int64], mean: list[float], std: list[float]) -> Examples:
-    # Cloned, because numpy's strides of one-channel images look like channels-last to torch, which then takes other
-    # kernels: the same values would train to other bits.
-    x = torch.from_numpy(splits.images.pixels[indices]).clone(memory_format=torch.contiguous_format)
+    # With torch's own strides, because numpy's of one-channel images look like channels-last to torch, which then takes
+    # other kernels: the same values would train to other bits.
+    raw = splits.images.pixels
+    x, rows = torch.from_numpy(raw.reshape(-1)).view(raw.shape), torch.from_numpy(indices)
     y = torch.from_numpy(splits.labels[indices])
     centre, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std))
-    return Examples(x, y, centre, scale)
+    return Examples(x, y, centre, scale, rows)
 
 
 def network(config: TrainConfig, splits: Splits, seed: int) -> torch.nn.Module:
@@ -123,9 +142,16 @@ def _per_channel(option: str, text: str, channels: int, *, low: float) -> list[f
 
 def channel_statistics(splits: Splits) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of the members' pixels, to 4 digits."""
-    x = splits.images.pixels[splits.members].astype(np.float64) / 255
-    mean, std = x.mean((0, 2, 3)), np.maximum(x.std((0, 2, 3)), 1e-3)
-    return [round(float(m), 4) for m in mean], [round(float(s), 4) for s in std]
+    channels, *size = splits.images.shape
+    total, squares = np.zeros((2, channels), np.int64)
+    for part in slices(len(splits.members), SUMMED_AT_ONCE):
+        x = splits.images.pixels[splits.members[part]]
+        total += x.sum((0, 2, 3), dtype=np.int64)
+        squares += np.square(x, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
+    count = len(splits.members) * math.prod(size)
+    # As integers of any size: exact, in whatever order they are added.
+    deviation = [math.sqrt(count * q - s * s) / count for s, q in zip(total.tolist(), squares.tolist(), strict=True)]
+    return [round(s / count / 255, 4) for s in total.tolist()], [round(max(d / 255, 1e-3), 4) for d in deviation]
 
 
 def lineage_of(config: Config) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
             crossfitted=lambda folds: crossfitted(dense_way, splits, info.mean, info.std, folds, context),
         )
         masks = run(task, find_masks)
-        reestimate(model, (task.reference if "distill" in defenses.parse(p.defense) else members).inputs())
+        reestimate(model, task.reference if "distill" in defenses.parse(p.defense) else members)
         neutralise_dead_channels(model)  # else they are rounding noise times 1/sqrt(eps), in PyTorch too
         counted = count_zeros(model, list(task.space.layers), dense.original() if info.removed_channels else None)
         some = torch.arange(min(CHECKED, len(members)))

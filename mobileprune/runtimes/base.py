@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mobileprune.artifact import Manifest
 from mobileprune.errors import ArtifactError, UsageError
+from mobileprune.lazy import Sliced, slices
 
 Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalised input (N, C, H, W) float32 -> logits (N, K) float32."""
@@ -31,17 +32,17 @@ class Runtime:
     def __init__(self, session: Session, manifest: Manifest) -> None:
         self._session, self._manifest = session, manifest
 
-    def predict(self, pixels: NDArray[np.float32], batch_size: int = 256) -> NDArray[np.float32]:
+    def predict(self, pixels: Sliced[np.float32], batch_size: int = 256) -> NDArray[np.float32]:
         """Pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K) float32."""
         expected = self._manifest.input_shape
-        if pixels.ndim != 4 or pixels.shape[1:] != expected:
+        if pixels.shape[1:] != expected:
             raise UsageError(
                 f"input of shape {pixels.shape} does not fit this model: it takes (N, {', '.join(map(str, expected))})"
             )
         if not len(pixels):
             return np.zeros((0, self._manifest.num_classes), np.float32)
-        x = normalised(pixels, self._manifest)
-        return np.concatenate([self._answer(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+        batches = (normalised(pixels[part], self._manifest) for part in slices(len(pixels), batch_size))
+        return np.concatenate([self._answer(x) for x in batches])
 
     def _answer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         logits, expected = self._session(x), (len(x), self._manifest.num_classes)
@@ -57,7 +58,9 @@ def normalised(pixels: NDArray[np.float32], manifest: Manifest) -> NDArray[np.fl
     if manifest.preprocessing_baked:
         return pixels
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (manifest.mean, manifest.std))
-    return (pixels - mean) / std
+    x: NDArray[np.float32] = pixels - mean
+    x /= std
+    return x
 
 
 def one_line(error: Exception) -> str:

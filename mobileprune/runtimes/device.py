@@ -16,6 +16,7 @@ from mobileprune.devices import shown_name
 from mobileprune.devices.job import Answer, DeviceSession, Job, Model
 from mobileprune.errors import TargetUnavailableError
 from mobileprune.files import digest, sha256
+from mobileprune.lazy import Sliced
 from mobileprune.runtimes import open_runtime
 from mobileprune.runtimes.base import Runtime, normalised
 from mobileprune.runtimes.kernels import KernelsUsed, calls_operators
@@ -40,7 +41,7 @@ class DeviceRuntime:
         self._model, self._threads, self._cpus = model_of(artifact), num_threads, cpus
         self.kernels, self._operators = device_kernels(artifact, session.transport.platform)
 
-    def predict(self, pixels: NDArray[np.float32], batch_size: int = BATCH) -> NDArray[np.float32]:
+    def predict(self, pixels: Sliced[np.float32], batch_size: int = BATCH) -> NDArray[np.float32]:
         """Pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K) float32; many batches go in one run."""
         image_bytes = 4 * math.prod(self._manifest.input_shape)
         batch = max(1, min(batch_size, BATCH_BYTES // image_bytes))

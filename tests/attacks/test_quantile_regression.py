@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mobileprune.attacks import Evidence, Outputs, Population, score
+from mobileprune.attacks import Evidence, Outputs, Population, quantile_regression, score
 from mobileprune.attacks.confidence import CONFIDENCE
 from mobileprune.attacks.quantile_regression import QUANTILE_REGRESSION
+from mobileprune.lazy import Lazy
 
 NAME = "quantile_regression"
 
@@ -67,6 +68,28 @@ def test_any_shape_and_number_gives_finite_scores_that_repeat(shape: tuple[int, 
     assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
     np.testing.assert_array_equal(scores, QUANTILE_REGRESSION.score(evidence))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 9])
+def test_some_images_at_a_time_have_the_components_of_all(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 6, 7), np.uint8)
+    rows = np.random.default_rng(1).permutation(60)[:count]
+    centre, directions = quantile_regression._principal(pixels)
+    whole = (pixels[rows].reshape(count, 42) - centre) @ directions.T
+    monkeypatch.setattr(quantile_regression, "CHUNK_BYTES", 4 * 42 * 3)  # three images
+    lazy = Lazy(np.arange(60), pixels.__getitem__, pixels.shape[1:])
+    found = quantile_regression._features(lazy, rows, rows, centre, directions)
+    np.testing.assert_allclose(found, np.column_stack([whole, rows]), rtol=1e-3, atol=1e-3)
+
+
+def test_components_of_large_images_are_found_on_some_and_see_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, member = case(2000, 2000, gain=1.0)
+    lazy = Lazy(np.arange(2000), evidence.images.__getitem__, evidence.images.shape[1:])
+    np.testing.assert_array_equal(
+        *(QUANTILE_REGRESSION.score(replace(evidence, images=images)) for images in (evidence.images, lazy))
+    )
+    monkeypatch.setattr(quantile_regression, "PRINCIPAL_BYTES", 4 * 64 * 100)  # a hundred images
+    assert 0.7 < roc_auc_score(member, QUANTILE_REGRESSION.score(evidence)) < 0.78
 
 
 def test_answers_and_images_that_are_all_alike_leave_the_plain_order() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobileprune.attacks import queries
 from mobileprune.attacks.queries import (
     INPUT_STEP,
     MOVES,
@@ -21,8 +22,10 @@ from mobileprune.attacks.queries import (
     nearby,
     noise_level,
     noisy,
+    streams,
 )
 from mobileprune.errors import DataError, UsageError
+from mobileprune.lazy import Lazy
 
 SHAPES = [(3, 3, 8, 8), (1, 1, 28, 28), (2, 1, 5, 7), (0, 3, 8, 8), (2, 3, 1, 1), (1, 2, 1, 4)]
 
@@ -55,7 +58,7 @@ def slowly_moved(image: np.ndarray, flip: bool, down: int, right: int, degrees: 
 def test_copies_are_images_and_fewer_are_the_first_of_more(name: str, shape: tuple[int, ...]) -> None:
     pixels = images(shape)
     before = pixels.copy()
-    many, few = list(VARIANTS[name](pixels, 12, 5)), list(VARIANTS[name](pixels, 4, 5))
+    many, few = list(VARIANTS[name](pixels, streams(name, 12, 5))), list(VARIANTS[name](pixels, streams(name, 4, 5)))
     assert (len(many), len(few)) == (12, 4)
     for copy in many:
         assert copy.shape == shape
@@ -65,7 +68,7 @@ def test_copies_are_images_and_fewer_are_the_first_of_more(name: str, shape: tup
     for one, other in zip(few, many, strict=False):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(pixels, before)
-    assert list(VARIANTS[name](pixels, 0, 5)) == []
+    assert list(VARIANTS[name](pixels, streams(name, 0, 5))) == []
 
 
 @settings(max_examples=15)
@@ -75,14 +78,14 @@ def test_copies_are_images_and_fewer_are_the_first_of_more(name: str, shape: tup
 )
 def test_augmented_copies_are_what_a_loop_over_pixels_gives(shape: tuple[int, ...], index: int) -> None:
     pixels = images(shape, index)
-    copy = next(islice(augmented(pixels, len(MOVES), 0), index, None))
+    copy = next(islice(augmented(pixels, streams("augmented", len(MOVES), 0)), index, None))
     slow = np.array([[slowly_moved(plane, *MOVES[index]) for plane in image] for image in pixels]).reshape(shape)
     np.testing.assert_allclose(copy, slow, atol=2e-6)
 
 
 def test_the_image_comes_first_then_its_mirror_image_then_the_smallest_moves() -> None:
     pixels = images((2, 3, 8, 8))
-    first, second = augmented(pixels, 2, 0)
+    first, second = augmented(pixels, streams("augmented", 2, 0))
     np.testing.assert_array_equal(first, pixels.astype(np.float32) / np.float32(255))
     np.testing.assert_array_equal(second, first[..., ::-1])
     assert len(set(MOVES)) == len(MOVES) == 66
@@ -94,18 +97,19 @@ def test_the_image_comes_first_then_its_mirror_image_then_the_smallest_moves() -
 
 def test_what_is_changed_by_chance_follows_the_seed_alone() -> None:
     pixels = images((4, 1, 8, 8))
-    for maker in (noisy, nearby):
-        one, same, other = (np.stack(list(maker(pixels, 3, seed))) for seed in (1, 1, 2))
+    for name in ("noisy", "nearby"):
+        one, same, other = (np.stack(list(VARIANTS[name](pixels, streams(name, 3, seed)))) for seed in (1, 1, 2))
         np.testing.assert_array_equal(one, same)
         assert not np.array_equal(one, other)
         assert not np.array_equal(one[0], one[1])
-    for one, other in zip(augmented(pixels, 5, 1), augmented(pixels, 5, 2), strict=True):
+    copies = (augmented(pixels, streams("augmented", 5, seed)) for seed in (1, 2))
+    for one, other in zip(*copies, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_noise_has_the_stated_levels_again_and_again() -> None:
     grey = np.full((50, 1, 20, 20), 128, np.uint8)
-    copies = list(noisy(grey, 2 * len(NOISE_LEVELS), 0))
+    copies = list(noisy(grey, streams("noisy", 2 * len(NOISE_LEVELS), 0)))
     for index, copy in enumerate(copies):
         assert noise_level(index) == NOISE_LEVELS[index % len(NOISE_LEVELS)]
         # 20,000 draws: the spread is known to 0.5 %; at 0.2 the clipping at 2.5 deviations takes 1 % more.
@@ -115,26 +119,26 @@ def test_noise_has_the_stated_levels_again_and_again() -> None:
 
 def test_nearby_copies_stay_within_one_step_and_reach_the_next_int8_value() -> None:
     grey = np.full((20, 3, 10, 10), 100, np.uint8)
-    for copy in nearby(grey, 3, 0):
+    for copy in nearby(grey, streams("nearby", 3, 0)):
         change = copy - np.float32(100) / np.float32(255)
         assert np.abs(change).max() <= INPUT_STEP * (1 + 1e-5)
         assert abs(change.mean()) < INPUT_STEP * 0.03
         assert np.std(change) == pytest.approx(INPUT_STEP / math.sqrt(3), rel=0.03)
         assert (np.round(copy * 255) != 100).mean() == pytest.approx(0.5, abs=0.05)
-    wide = next(nearby(grey, 1, 0, epsilon=0.1))
+    wide = next(nearby(grey, streams("nearby", 1, 0), epsilon=0.1))
     assert np.abs(wide - 100 / 255).max() == pytest.approx(0.1, rel=0.01)
 
 
 def test_bad_requests_are_refused() -> None:
     pixels = images((1, 1, 4, 4))
     with pytest.raises(UsageError, match="there are 66 augmented copies of an image, got 67"):
-        next(augmented(pixels, 67, 0))
+        next(augmented(pixels, streams("augmented", 67, 0)))
     with pytest.raises(UsageError, match="at least one step of the input, 1/255"):
-        next(nearby(pixels, 1, 0, epsilon=1e-3))
+        next(nearby(pixels, streams("nearby", 1, 0), epsilon=1e-3))
     for bad in (pixels[0], pixels.astype(np.float32)):
-        for maker in VARIANTS.values():
+        for name, maker in VARIANTS.items():
             with pytest.raises(DataError, match="uint8 of shape"):
-                next(maker(bad, 1, 0))
+                next(maker(bad, streams(name, 1, 0)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -143,5 +147,23 @@ def test_answers_are_those_on_each_copy(name: str) -> None:
     found = answers(lambda x: x.reshape(len(x), 16) @ weights, name, pixels, 4)
     assert found.dtype == np.float64
     assert found.shape == (4, 3, 5)
-    for copy, logits in zip(VARIANTS[name](pixels, 4, SEED), found, strict=True):
+    for copy, logits in zip(VARIANTS[name](pixels, streams(name, 4, SEED)), found, strict=True):
         np.testing.assert_array_equal(logits, (copy.reshape(3, 16) @ weights).astype(np.float64))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("lazy", [True, False])
+def test_some_images_at_a_time_are_asked_about_the_copies_of_all(name: str, lazy: bool, monkeypatch) -> None:
+    pixels, asked = images((23, 1, 3, 5)), []
+    monkeypatch.setattr(queries, "BATCH", 4)
+    monkeypatch.setattr(queries, "CHUNK_BYTES", 11 * 3 * 5 * 4)  # 11 images, of which whole batches are 8
+    given = Lazy(np.arange(23), pixels.__getitem__, (1, 3, 5)) if lazy else pixels
+    found = answers(lambda x: asked.append(len(x)) or x.sum((2, 3)), name, given, 3)
+    assert asked == [8] * 6 + [7] * 3
+    whole = [copy.sum((2, 3)) for copy in VARIANTS[name](pixels, streams(name, 3, SEED))]
+    np.testing.assert_array_equal(found, np.stack(whole, dtype=np.float64))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_images_have_answers_too(count: int) -> None:
+    assert answers(lambda x: x.sum((2, 3)), "noisy", images((count, 2, 3, 3)), 5).shape == (5, count, 2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mobileprune.attacks import Evidence, Outputs, score
-from mobileprune.attacks.queries import nearby
+from mobileprune.attacks.queries import nearby, streams
 from mobileprune.attacks.sensitivity import SENSITIVITY
 from mobileprune.errors import ArtifactError
 
@@ -47,7 +47,8 @@ def test_finds_members_in_flat_places_and_nothing_where_all_are_alike() -> None:
     x, plain = pixels / np.float32(255), rng.normal(0, 1, (n, 3))
     for steeper, low, high in ((2.0, 0.65, 0.95), (1.0, 0.45, 0.55)):
         slope = np.where(member, 1.0, steeper)[:, None]
-        copies = [plain + slope * ((copy - x).reshape(n, 16) @ weights) for copy in nearby(pixels, 10, 0)]
+        changes = [copy - x for copy in nearby(pixels, streams("nearby", 10, 0))]
+        copies = [plain + slope * (change.reshape(n, 16) @ weights) for change in changes]
         found = evidence(plain, np.stack(copies))
         scores = SENSITIVITY.score(found)
         assert low < roc_auc_score(member, scores) < high, "the bound of no signal is 3.9 standard errors away"

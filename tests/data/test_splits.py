@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.data import Images
-from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _divided, default_canaries, redrawn, split
+from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _distinct, _divided, default_canaries, redrawn, split
 from mobileprune.errors import DataError
 
 PARTS = ("members", "held_out", "reference", "test")
@@ -121,6 +121,19 @@ def test_duplicates_are_used_once() -> None:
     splits = split(twice, seed=0)
     used = np.concatenate([splits.members, splits.held_out, splits.reference, splits.test])
     assert len(np.unique(twice.pixels[used], axis=0)) == len(used) == 60
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.integers(0, 99))
+def test_the_first_of_equal_images_stays(values: list[int], seed: int) -> None:
+    """Against a slow comparison with every image before it."""
+    images = distinct(len(values))
+    images.pixels[:, 0, 1] = np.array(values)[:, None]
+    images.pixels[:, 0, 0] = 0
+    order = np.random.default_rng(seed).permutation(len(values))
+    kept = [i for n, i in enumerate(order) if values[i] not in [values[j] for j in order[:n]]]
+    found = _distinct(images, order)
+    assert (found.tolist(), found.dtype) == (sorted(kept), np.int64)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(62, 20), (300, 100), (15_300, 5_000)])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mobileprune.config import Config, DataConfig, TrainConfig
+from mobileprune.data import Images
+from mobileprune.data.splits import Splits
 from mobileprune.errors import UsageError
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import channel_statistics, splits_of, statistics_of
@@ -75,3 +80,26 @@ def test_training_records_what_it_used_and_its_folder_can_be_restored(tmp_path: 
     model = folder.restore()
     assert any(isinstance(m, torch.nn.GroupNorm) for m in model.modules())
     assert model(torch.zeros(2, *folder.info.input_shape)).shape == (2, 10)
+
+
+@settings(max_examples=60)
+@given(
+    members=st.integers(20, 200),
+    channels=st.sampled_from([1, 3]),
+    side=st.integers(1, 4),
+    low=st.integers(0, 255),
+    spread=st.integers(1, 256),
+    seed=st.integers(0),
+)
+def test_the_members_statistics_are_those_of_all_pixels_at_once(
+    members: int, channels: int, side: int, low: int, spread: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(low, min(256, low + spread), (2 * members, channels, side, side), np.uint8)
+    labels = np.arange(len(pixels)) % 2
+    images = Images("set", pixels, labels, ("a", "b"))
+    half, none = rng.permutation(len(pixels))[:members], np.zeros(0, np.int64)
+    splits = Splits(images, labels, half, none, none, none, labels < 0)
+    x = pixels[half].astype(np.float64) / 255
+    mean, std = x.mean((0, 2, 3)), np.maximum(x.std((0, 2, 3)), 1e-3)
+    assert channel_statistics(splits) == ([round(float(m), 4) for m in mean], [round(float(s), 4) for s in std])

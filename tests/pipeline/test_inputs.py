@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import mobileprune
 from mobileprune.config import DataConfig
-from mobileprune.data.splits import redrawn
+from mobileprune.data import Images
+from mobileprune.data.splits import redrawn, split
 from mobileprune.errors import DataError
-from mobileprune.pipeline.inputs import data_from_lineage, splits_for, splits_of, with_whole_paths
+from mobileprune.pipeline.inputs import data_from_lineage, examples, pixels, splits_for, splits_of, with_whole_paths
 
 NAMED = {"dataset": "mnist", "members": 50, "canaries": 0.2, "seed": 1, "split_sha256": "0" * 64}
 OWN = {**NAMED, "dataset": "npz:xrays.npz"}
@@ -51,3 +54,36 @@ def test_whole_paths_lead_to_the_same_data_from_elsewhere(tmp_path: Path, monkey
     assert (found.prune.budget, found.train.checkpoint) == (f"{tmp_path}/b.toml", f"{tmp_path.parent}/w.pt")
     plain = mobileprune.configure(dataset="mnist")
     assert with_whole_paths(plain) == plain
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_trained_on_and_asked_about_is_a_copy_of_the_rows_bit_for_bit(channels: int, last: bool) -> None:
+    """As if all were copied at once, in torch's own order of bytes, which decides what kernels it takes."""
+    raw = np.random.default_rng(0).integers(0, 256, (60, 5, 4, channels) if last else (60, channels, 5, 4), np.uint8)
+    images = raw.transpose(0, 3, 1, 2) if last else raw
+    splits, mean, std = split(Images("set", images, np.arange(60) % 2, ("a", "b")), seed=0), [0.3], [0.2]
+    rows, batch = splits.members, torch.tensor([3, 0, 3, 11])
+    floats = images[rows].astype(np.float32) / np.float32(255)
+    assert pixels(splits, rows).shape == floats.shape
+    assert pixels(splits, rows)[2:9].tobytes() == floats[2:9].tobytes()
+    found = examples(splits, rows, mean * channels, std * channels)
+    normalised = torch.from_numpy((floats - np.float32(0.3)) / np.float32(0.2)).clone(
+        memory_format=torch.contiguous_format
+    )
+    assert torch.equal(found.inputs(batch), normalised[batch])
+    assert found.inputs(batch).stride() == normalised[batch].stride()
+    assert found.y.tolist() == splits.labels[rows].tolist()
+
+
+def test_splits_of_several_seeds_share_their_images(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "set.npz",
+        images=np.arange(60 * 9, dtype=np.uint16).view(np.uint8).reshape(60, 3, 6),
+        labels=np.arange(60) % 2,
+    )
+    first, second = (
+        splits_of(mobileprune.configure(dataset=f"npz:{tmp_path / 'set.npz'}", seed=seed)) for seed in (0, 1)
+    )
+    assert first.sha256() != second.sha256()
+    assert first.images is second.images, "which may be many bytes on the disk"

@@ -22,7 +22,7 @@ def slowly(model: nn.Module, data: Examples, batch_size: int) -> dict[str, np.nd
     squares: dict[str, list[np.ndarray]] = {}
     for first in range(0, len(data.y), batch_size):
         model.zero_grad()
-        x, y = data.inputs()[first : first + batch_size], data.y[first : first + batch_size]
+        x, y = data.x[first : first + batch_size], data.y[first : first + batch_size]
         functional.cross_entropy(model(x.double()), y).backward()
         for name, w in model.named_parameters():
             squares.setdefault(name, []).append((w.detach().numpy() * w.grad.numpy()) ** 2)

@@ -30,6 +30,7 @@ from mobileprune.convert.harden import head
 from mobileprune.errors import ArtifactError, DataError, UsageError
 from mobileprune.export.onnx import convert, finish
 from mobileprune.export.target import ExportOptions
+from mobileprune.lazy import Lazy
 from mobileprune.runtimes import gradients
 from mobileprune.runtimes.gradients import gradient_norms, layers
 from mobileprune.runtimes.gradients.backward import residual
@@ -103,7 +104,9 @@ def slow(model: nn.Module, x: NDArray[np.float32], y: NDArray[np.int64]) -> NDAr
 def test_each_form_gives_the_gradients_of_the_network(name: str, form: str, tmp_path: Path) -> None:
     model, shape, proto = network(name)
     x, y = examples(shape, 5)
-    got = gradient_norms(stored(proto, shape, tmp_path, form, "fp32"), x, y)
+    file, lazy = stored(proto, shape, tmp_path, form, "fp32"), Lazy(np.arange(5), x.__getitem__, shape)
+    got = gradient_norms(file, x, y)
+    np.testing.assert_allclose(gradient_norms(file, lazy, y, 2), got, rtol=1e-4)
     expected = slow(model, x, y)
     assert got.dtype == np.float64
     assert (expected > 0).all(), "both parts of every layer have a gradient"

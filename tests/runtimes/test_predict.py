@@ -10,6 +10,7 @@ import torch
 from support.runtimes import MEAN, STD, Files, each_target, network, opened, pixels
 
 from mobileprune.errors import ArtifactError, UsageError
+from mobileprune.lazy import Lazy
 from mobileprune.runtimes import RUNTIMES
 
 
@@ -25,6 +26,18 @@ def test_logits_are_those_of_the_pytorch_model(
     normalised = (x - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, network()(torch.tensor(normalised).float()).detach(), rtol=1e-4, atol=1e-5)
+
+
+@each_target
+@pytest.mark.parametrize("baked", [False, True])
+def test_images_that_are_made_when_they_are_asked_about_have_the_same_logits(
+    files: Files, tmp_path: Path, target: str, baked: bool
+) -> None:
+    x, made = pixels(17), []
+    lazy = Lazy(np.arange(17), lambda rows: made.append(len(rows)) or x[rows], x.shape[1:])
+    runtime = opened(files[target, baked], tmp_path, target, preprocessing_baked=baked)
+    assert runtime.predict(lazy, 5).tobytes() == runtime.predict(x, 5).tobytes()
+    assert made == [5, 5, 5, 2]
 
 
 @each_target

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mobileprune.artifact import Artifact, Manifest
 from mobileprune.errors import ArtifactError, DataError, UsageError
+from mobileprune.lazy import Sliced, slices
 from mobileprune.runtimes.base import RuntimeOptions, Session, normalised
 from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory
 from mobileprune.runtimes.trial import first_run
@@ -31,7 +32,7 @@ BATCH_NUMBERS = 2**26
 
 
 def gradient_norms(
-    artifact: Artifact, pixels: NDArray[np.float32], labels: NDArray[Any], batch: int = 64
+    artifact: Artifact, pixels: Sliced[np.float32], labels: NDArray[Any], batch: int = 64
 ) -> NDArray[np.float64]:
     """Norms (N, 2 F) of the gradient of each example's cross-entropy by each of F weight tensors.
 
@@ -63,7 +64,7 @@ def gradient_norms(
     bound_memory()
     first_run(opening, path, digest, options, (1, batch))
     graph, count = opening.graph(path, content, options)
-    return _norms(graph, count, _onnxruntime(graph, content, options), normalised(pixels, manifest), labels)
+    return _norms(graph, count, _onnxruntime(graph, content, options), manifest, pixels, labels)
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def _onnxruntime(graph: Graph, content: bytes, options: RuntimeOptions) -> Sessi
     return session_to(graph.output, content, graph.path, options.input_name)
 
 
-def _check(manifest: Manifest, pixels: NDArray[Any], labels: NDArray[Any], batch: int) -> None:
-    if pixels.ndim != 4 or pixels.shape[1:] != manifest.input_shape:
+def _check(manifest: Manifest, pixels: Sliced[Any], labels: NDArray[Any], batch: int) -> None:
+    if pixels.shape[1:] != manifest.input_shape:
         expected = ", ".join(map(str, manifest.input_shape))
         raise UsageError(f"input of shape {pixels.shape} does not fit this model: it takes (N, {expected})")
     if batch < 1:
@@ -113,15 +114,15 @@ def _check(manifest: Manifest, pixels: NDArray[Any], labels: NDArray[Any], batch
 
 
 def _norms(
-    graph: Graph, count: int, session: Session, x: NDArray[np.float32], labels: NDArray[Any]
+    graph: Graph, count: int, session: Session, manifest: Manifest, pixels: Sliced[np.float32], labels: NDArray[Any]
 ) -> NDArray[np.float64]:
     from mobileprune.runtimes.gradients.backward import forward_backward
 
-    found = np.zeros((len(x), 2 * len(graph.weights)))
-    for i in range(0, len(x), count):
-        part = np.ascontiguousarray(x[i : i + count])
-        logits, found[i : i + count] = forward_backward(graph, part, labels[i : i + count].astype(np.int64))
-        _prove(graph, logits, session(part))
+    found = np.zeros((len(pixels), 2 * len(graph.weights)))
+    for part in slices(len(pixels), count) if len(pixels) else ():
+        x = np.ascontiguousarray(normalised(pixels[part], manifest))
+        logits, found[part] = forward_backward(graph, x, labels[part].astype(np.int64))
+        _prove(graph, logits, session(x))
     if not np.isfinite(found).all():
         raise ArtifactError(f"{graph.path}: gradients are not finite")
     return found
