@@ -6,7 +6,7 @@ Every network is trained on scikit-learn's digits with canaries, pruned to 90 % 
 form: bytes; time here and instructions on a Cortex-A53 and a Cortex-A76 beside the dense file's; accuracy; the AUC of
 the loss attack on canaries, of the answers that the file gave on the emulated Cortex-A76, and how far this machine's
 differ. Needs what `mobileprune devices setup qemu` prepares. Writes results/devices.md beside the JSON. With
---work DIR a run that was stopped goes on.
+--work DIR a run that was stopped goes on; times are taken last, and anew.
 """
 
 from __future__ import annotations
@@ -90,14 +90,13 @@ def exported(name: str, options: Options, ctx: Context) -> dict[str, Path]:
     return found
 
 
-def costs(artifact: Path, dense: Path, ctx: Context) -> dict[str, Any]:
+def timed(artifact: Path, dense: Path, ctx: Context) -> dict[str, Any]:
     here = api.bench(artifact, baseline=dense, ctx=ctx).to_dict()
-    found: dict[str, Any] = {
-        "bytes": here["artifact"]["size_bytes"],
-        "speedup": here["speedup"],
-        "valid": here["valid"],
-        "other_load_cores": here["other_load_cores"],
-    }
+    return {name: here[name] for name in ("speedup", "valid", "other_load_cores")}
+
+
+def counted(artifact: Path, dense: Path, ctx: Context) -> dict[str, Any]:
+    found: dict[str, Any] = {"bytes": Artifact.load(artifact).model_path.stat().st_size}
     for device in EMULATED:
         there = api.bench(artifact, baseline=dense, ctx=ctx, device=device).to_dict()
         found[device] = {
@@ -152,7 +151,8 @@ def loss_auc(logits: NDArray[np.float32], labels: NDArray[np.int64], members: in
     return auc(scores[:members], scores[members:])
 
 
-def examined(name: str, ctx: Context, kept_in: Path | None) -> dict[str, Any]:
+def examined(name: str, ctx: Context, kept_in: Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """All but times of every form, and their artifacts."""
     side, options = NETWORKS[name]
     with tempfile.TemporaryDirectory() as work:
         data = {"dataset": digits(side, Path(work))}
@@ -164,12 +164,12 @@ def examined(name: str, ctx: Context, kept_in: Path | None) -> dict[str, Any]:
                 kept_in,
                 f"devices {name} {form}",
                 lambda path=path: (
-                    costs(path, paths["dense"], ctx)
+                    counted(path, paths["dense"], ctx)
                     | (attacked(path, data, ctx) if name in WHOLE else asked(path, splits))
                 ),
             )
-            print(row(name, form, found[form]), flush=True)
-    return found
+            print(f"{name}, {form}: {found[form]['bytes']:,} bytes", flush=True)
+    return found, paths
 
 
 def row(name: str, form: str, found: dict[str, Any]) -> str:
@@ -219,7 +219,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder that keeps what was measured")
     args = parser.parse_args()
     ctx = api.context(args.runs)
-    networks = {name: examined(name, ctx, args.work) for name in args.networks}
+    networks, paths = {}, {}
+    for name in args.networks:
+        networks[name], paths[name] = examined(name, ctx, args.work)
+    for name, forms in networks.items():  # after all else, which would disturb it, and anew each time
+        for form, found in forms.items():
+            found |= timed(paths[name][form], paths[name]["dense"], ctx)
+            print(row(name, form, found), flush=True)
     sides = {name: NETWORKS[name][0] for name in networks}
     written = record("devices", {"sides": sides, "options": COMMON, "networks": networks})
     (RESULTS / "devices.md").write_text(page(json.loads(written.read_text("utf-8"))), "utf-8")
