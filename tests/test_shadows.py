@@ -150,7 +150,7 @@ def test_each_finished_reference_is_heard_of_and_found_again(made: Made, monkeyp
     ]
     assert made.steps[1].changed == ("inputs.config.data.redraw",)
     ctx = Context(RunStore(made.context.store.root))
-    monkeypatch.setattr("mobileprune.shadows.train", None)  # nothing is made anew
+    monkeypatch.setattr("mobileprune.shadows.reference.train", None)  # nothing is made anew
     monkeypatch.setattr("mobileprune.shadows.pool", None)  # not even a process
     assert same(references(made.artifact, COUNT, {}, ctx, Engine(jobs=2)), made.shadows)
     assert [step.reused for step in ctx.store.done] == [True] * COUNT
