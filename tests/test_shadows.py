@@ -256,7 +256,7 @@ def test_retraining_has_the_options_that_it_had(made: Made, tmp_path: Path) -> N
 
 def test_what_was_pruned_twice_cannot_be_repeated(made: Made) -> None:
     ctx, lineage = made.context, made.artifact.manifest.lineage
-    once = find_model(ctx.store, lineage["weights_sha256"], lineage["data"]["split_sha256"])
+    once = find_model(ctx.store, lineage["weights_sha256"], made.artifact.manifest)
     assert once
     config = replace(made.config, prune=replace(made.config.prune, sparsity=0.95))
     twice = export(prune(once, config, ctx), config, ctx)

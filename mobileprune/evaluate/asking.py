@@ -6,7 +6,7 @@ Every answer is a step of the run store: the same file is never asked the same t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,11 @@ def _shown(artifact: Artifact) -> Access:
 
 
 def of_source(folder: ModelFolder) -> Asked:
-    identity = {"weights": folder.weights_sha256, "code": code_digest(folder.info.model)}
+    identity = {
+        "weights": folder.weights_sha256,
+        "info": asdict(folder.info),
+        "code": code_digest(folder.info.model),
+    }
     return Asked("source", identity, lambda x: source_logits(folder, x))
 
 

@@ -49,9 +49,10 @@ def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
 def relatives(artifact: Artifact, overrides: dict[str, Any], context: Context) -> Relatives:
     """Look the relatives up in the run store by the hashes of the manifest."""
     lineage = artifact.manifest.lineage
-    split, dense_sha256 = lineage["data"]["split_sha256"], lineage["dense_weights_sha256"]
-    source = find_model(context.store, lineage["weights_sha256"], split)
-    dense = find_model(context.store, dense_sha256, split) if dense_sha256 else None
+    source, dense = (
+        find_model(context.store, lineage[name], artifact.manifest)
+        for name in ("weights_sha256", "dense_weights_sha256")
+    )
     if dense is None:
         return Relatives(source, None)
     same_way = as_baseline(ExportConfig(**lineage["export"]))

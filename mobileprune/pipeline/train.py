@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mobileprune import models
+from mobileprune.artifact import Manifest
 from mobileprune.config import Config
 from mobileprune.defenses import Situation, defend
 from mobileprune.defenses.dpsgd import DpSgd
@@ -93,15 +94,17 @@ def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
     return ModelFolder.load(context.store.step("adopt", inputs, compute).path)
 
 
-def find_model(store: RunStore, weights_sha256: str | None, split_sha256: str) -> ModelFolder | None:
-    """The model folder in the store that holds these weights for this split: a checkpoint can serve several."""
+def find_model(store: RunStore, weights_sha256: str | None, manifest: Manifest) -> ModelFolder | None:
+    """The model folder in the store that holds these weights for the split of ``manifest`` and its mean and standard
+    deviation: a checkpoint can serve several."""
+    wanted = [weights_sha256, manifest.lineage["data"]["split_sha256"], [*manifest.mean], [*manifest.std]]
     for step in ("train", "prune", "adopt"):
         for record in sorted((store.root / step).glob(f"[!.]*/{RECORD}")):
             try:
                 values = parse(record.read_bytes())
-                found = values["weights_sha256"], values["split_sha256"]
+                found = [values[name] for name in ("weights_sha256", "split_sha256", "mean", "std")]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise MobilepruneError(f"{record} is damaged; delete {record.parent} and run again") from error
-            if found == (weights_sha256, split_sha256):
+            if found == wanted:
                 return ModelFolder.load(record.parent)
     return None

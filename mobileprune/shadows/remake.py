@@ -60,7 +60,7 @@ def retraining_of(artifact: Artifact, config: Config, context: Context) -> Confi
     Elsewhere they are taken to be the same, as `mobileprune export` without a model has them.
     """
     lineage = artifact.manifest.lineage
-    source = find_model(context.store, lineage["weights_sha256"], lineage["data"]["split_sha256"])
+    source = find_model(context.store, lineage["weights_sha256"], artifact.manifest)
     record = read_record(source.path) if source else None
     if record is None or record.get("step") != "prune":
         return config

@@ -48,6 +48,7 @@ def measured(
     inputs = {
         "artifact": artifact.manifest.sha256,
         "target": artifact.manifest.target,
+        "normalisation": [artifact.manifest.mean, artifact.manifest.std],
         "source": source and source.weights_sha256,
         "split": splits.sha256(),
         "effort": effort.to_dict(),

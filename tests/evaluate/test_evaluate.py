@@ -61,6 +61,24 @@ def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -
     assert verdict.exit_code == 3
 
 
+def test_the_same_weights_with_other_inputs_are_another_model(tmp_path: Path) -> None:
+    """One checkpoint, normalised in two ways in one run store: each has its own dense model and its own answers."""
+    ctx = api.context(tmp_path / "runs")
+    weights = train(api.configure(members=60, epochs=2), ctx).path / "weights.safetensors"
+    given = {"members": 60, "checkpoint": str(weights), "method": "magnitude", "sparsity": 0.5, "retrain_epochs": 0}
+    accuracies = set()
+    for mean, std in (("0.2", "0.3"), ("0.9", "0.1"), ("0.2", "0.3")):
+        config = api.configure(**given, mean=mean, std=std)
+        artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
+        kin = evaluate.relatives(artifact, {}, ctx)
+        assert [*kin.baseline.manifest.mean] == [*artifact.manifest.mean] == kin.source.info.mean == [float(mean)]
+        found = evaluate.subjects(artifact, kin, splits_of(config), ctx)
+        alone = evaluate.subjects(artifact, kin, splits_of(config), api.context(tmp_path / f"alone {mean}"))
+        assert {name: s.test_accuracy for name, s in found.items()} == {n: s.test_accuracy for n, s in alone.items()}
+        accuracies.add(found["dense"].test_accuracy)
+    assert len(accuracies) == 2
+
+
 def test_more_queries_the_file_and_other_versions_add_their_attacks(made, splits) -> None:
     artifact, kin, ctx = made
     effort = Effort(access="file", queries=3, versions=(str(kin.baseline.path),))
