@@ -93,6 +93,7 @@ def export(
     chosen, pruning = target(config.export.target), source is None or any(OWNERS.get(o) == "prune" for o in options)
     limits = limits_of(policy)
     check_options(config, options)
+    chosen.require()
     check_artifact_output(output, force)
     folder = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=pruning)
     if pruning:

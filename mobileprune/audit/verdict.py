@@ -120,8 +120,8 @@ def judge(
     """The verdict on the attacks' scores of the artifact; without ``source`` the deployment question stays open, and it
     is not asked of a model that was not ``deployed`` by us.
 
-    ``unsure``: why it is not certain who is a member. Then no attack can prove anything harmless, so what
-    would pass is inconclusive; what fails still fails.
+    ``unsure``: why what was found may be no measure of the model, such as that it is not certain who is a member. Then
+    no attack can prove anything harmless, so what would pass is inconclusive; what fails still fails.
     """
     alpha = policy.alpha
     findings: list[Finding] = []

@@ -13,6 +13,8 @@ from mobileprune.inspection import tables
 from mobileprune.report.sentences import kernels_sentence, sparsity_sentence
 from mobileprune.report.tables import kernel_rows
 
+MAX_CLASSES = 20
+
 
 def inspect(args: argparse.Namespace, console: Console) -> int:
     if args.lint:
@@ -37,6 +39,10 @@ def _show_view(value: dict[str, Any]) -> None:
     if "target" in value:
         shape = ", ".join(map(str, value["input_shape"]))
         print(f"target {value['target']}, {value['precision']}; input (N, {shape}), {value['num_classes']} classes")
+        inside = "in the file" if value["preprocessing_baked"] else "to be done before it"
+        print(f"(pixels / 255 - mean) / std {inside}: mean {_numbers(value['mean'])}, std {_numbers(value['std'])}")
+        classes = [*value["labels"][:MAX_CLASSES], *(["..."] if value["num_classes"] > MAX_CLASSES else [])]
+        print(printable(f"classes: {', '.join(classes)}"))
         print(printable(sparsity_sentence(value["sparsity"])))
         storage = value["storage"]
         print_table(plain_rows(tables.storage_rows(storage)), plain(f"stored as {storage['form']}: {storage['why']}"))
@@ -51,6 +57,10 @@ def _show_view(value: dict[str, Any]) -> None:
     print(f"operators: {printable(tables.operators(contents))}")
     for note in contents["notes"]:
         print(printable(note))
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _show_difference(value: dict[str, Any]) -> None:

@@ -29,6 +29,8 @@ WORDS = {
 }
 NAMED = 2
 """Changed keys that a line names; of more it says how many."""
+MANY = 8
+"""Of more changed keys none is named: it is another run."""
 
 
 class Console:
@@ -94,7 +96,7 @@ def why_new(changed: tuple[str, ...]) -> str:
     >>> why_new(("inputs.a", "inputs.b", "source", "versions.torch"))
     '(new: inputs.a, inputs.b and 2 more differ)'
     """
-    if not changed:
+    if not 0 < len(changed) <= MANY:
         return ""
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     return f"(new: {', '.join(changed[:NAMED])}{more} {'differs' if len(changed) == 1 else 'differ'})"

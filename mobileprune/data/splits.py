@@ -142,10 +142,14 @@ def _distinct(images: Images, order: Indices) -> Indices:
 
 def _wanted(name: str, members: int | None, *, default: int, most: int) -> int:
     wanted = min(MOST_MEMBERS, default) if members is None else members
+    if most < MIN_PAIRS:
+        raise DataError(
+            f"{name}: too few distinct images: there must be at least {MIN_PAIRS} members, as many non-members, "
+            "and 2 more for reference and test"
+        )
     if not MIN_PAIRS <= wanted <= most:
         raise DataError(
             f"{name}: {wanted} members and as many held-out examples, with some left for reference and test, "
             f"do not fit its distinct images; --members must lie between {MIN_PAIRS} and {most}"
-            + (": too few images" if most < MIN_PAIRS else "")
         )
     return wanted

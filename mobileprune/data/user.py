@@ -52,7 +52,7 @@ def load_folder(path: Path) -> Images:
         if file.suffix.lower() in SUFFIXES
     ]
     if not files:
-        raise DataError(f"folder:{path}: no images; {LAYOUT}")
+        raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
     mode, name = "L" if grey else "RGB", f"folder:{path.name}"
     shape = _read(files[0][0], mode).shape
@@ -60,6 +60,20 @@ def load_folder(path: Path) -> Images:
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
     member = np.array([inside for _, _, inside in files]) if stated else None
     return Images(name, pixels, labels, classes, member)
+
+
+def _why_none(path: Path) -> str:
+    """Of a folder without a single image where images should be."""
+    names = {folder.name for folder in _folders(path)}
+    if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+        return "its images lie in no folder of a class"
+    if len(alone := names & set(STATED)) == 1:
+        return f"there is {alone.pop()}/ but not the other of {' and '.join(STATED)}"
+    if {"train"} <= names and names & {"val", "valid", "test"}:
+        return (
+            "train/ and others are no classes; call what the model was trained on members/, what it was not nonmembers/"
+        )
+    return "no images"
 
 
 def _folders(path: Path) -> list[Path]:

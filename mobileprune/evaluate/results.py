@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import Group
 from mobileprune.audit.compare import Measurement, measure
@@ -26,7 +28,10 @@ MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
 )
+WORDS: dict[Group, str] = {"all": "all members", "canaries": "canaries"}
 MANY_UNSTABLE = 0.05
+LEAST_SKILL = 0.15
+"""(accuracy - g) / (1 - g), g that of answering with the most frequent class always: a model that knows hardly more."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +146,50 @@ def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject], on_dev
     elif used := kernels_used(artifact):
         yield used.sentence
     yield from _hardening_notes(artifact)
+    if guesses := guessing(asked["artifact"]):
+        yield guesses
+    if "dense" in asked:
+        yield from _added_by_pruning(asked["artifact"], asked["dense"])
     if not artifact.manifest.lineage["held_out_unseen"]:
         yield MEMBERSHIP_UNKNOWN
+    yield from stated(splits)
     if splits.canary.any():
         count = int(splits.canary[splits.members].sum())
         yield f"{count} members carry a wrong label on purpose (canaries): train with --canaries 0 what you ship"
+
+
+def stated(splits: Splits) -> Iterator[str]:
+    """How many of those that the data name were used, where not all members could be."""
+    member, used = splits.images.member, len(splits.members)
+    if member is not None and used < member.sum():
+        yield (
+            f"the data name {member.sum():,} members and {(~member).sum():,} non-members: {used:,} members are used, "
+            f"and asked about beside as many non-members ({len(splits.reference):,} more are for reference, "
+            f"{len(splits.test):,} to test); more non-members, or --members, change that"
+        )
+
+
+def guessing(subject: Subject) -> str:
+    """A warning where a model's answers to its own members are hardly better than a guess; "" elsewhere."""
+    labels = subject.outputs.evidence.labels[subject.outputs.member]
+    accuracy, most = subject.outputs.accuracy(member=True), float(np.bincount(labels).max() / len(labels))
+    if accuracy - most >= LEAST_SKILL * (1 - most):
+        return ""
+    return (
+        f"it is right on {accuracy:.1%} of its members, of whom {most:.1%} have the most frequent class: that a model "
+        "which is hardly better than a guess gives little away says nothing of one that has learned"
+    )
+
+
+def _added_by_pruning(file: Subject, dense: Subject) -> Iterator[str]:
+    """Where the file surely leaks more than the dense model: the intervals of their strongest attacks are apart."""
+    for group, scores in file.scores.groups().items():
+        after, before = strongest(scores).auc, strongest(dense.scores.groups()[group]).auc
+        if after.low is not None and before.high is not None and after.low > before.high:
+            yield (
+                f"{WORDS[group]}: the exported file leaks more than the dense model did, AUC {after.value:.3f} "
+                f"[{after.low:.3f}, {after.high:.3f}] after {before.value:.3f} [{before.low:.3f}, {before.high:.3f}]"
+            )
 
 
 def _hardening_notes(artifact: Artifact) -> Iterator[str]:

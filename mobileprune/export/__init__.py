@@ -9,9 +9,11 @@ from mobileprune.export.onnx.locate import locate
 from mobileprune.export.target import ExportOptions, Target
 
 TARGETS: dict[str, Target] = {
-    "executorch": Target("executorch", "model.pte", executorch.write, precisions=executorch.PRECISIONS),
-    "litert": Target("litert", "model.tflite", litert.write, forms=litert.FORMS),
-    "mnn": Target("mnn", "model.mnn", mnn.write, precisions=mnn.PRECISIONS, forms=mnn.FORMS),
+    "executorch": Target(
+        "executorch", "model.pte", executorch.write, precisions=executorch.PRECISIONS, needs=executorch.NEEDS
+    ),
+    "litert": Target("litert", "model.tflite", litert.write, forms=litert.FORMS, needs=litert.NEEDS),
+    "mnn": Target("mnn", "model.mnn", mnn.write, precisions=mnn.PRECISIONS, forms=mnn.FORMS, needs=mnn.NEEDS),
     "onnx": Target("onnx", "model.onnx", onnx.write, tuple(onnx.PRECISIONS), tuple(onnx.FORMS), locate, KERNELS),
     "ort": Target("ort", "model.ort", ort_format.write, tuple(onnx.PRECISIONS), ort_format.FORMS),
     "torchscript-lite": Target(

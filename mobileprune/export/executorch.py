@@ -30,12 +30,13 @@ CALIBRATION_BATCH = 32
 SMALLEST_SCALE = 2**-16
 """Of weights. 2^-12, the default, rounds off channels that folding made small; XNNPACK refuses products below 2^-32."""
 PRECISIONS = ("fp32", "int8")
+NEEDS = ("executorch", "torchao")
 
 
 def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
     """Takes batches of 1 to ``MAX_BATCH``. TargetUnavailableError without the package, UsageError without images."""
     images = options.images() if options.precision == "int8" else None
-    require("executorch", "executorch", "torchao")
+    require("executorch", *NEEDS)
     with _quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower

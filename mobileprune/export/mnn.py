@@ -25,6 +25,7 @@ from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
 
 EXTRA, SPARSE = "mnn", "sparse"
 FORMS, PRECISIONS = (DENSE, SPARSE), ("fp32", "int8")
+NEEDS = ("MNN", "_tools")
 _CONVERT = """
 import sys
 sys.modules["MNN.tools"] = None
@@ -38,7 +39,7 @@ _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
-    require(EXTRA, "MNN", "_tools")
+    require(EXTRA, *NEEDS)
     forms = FORMS if options.sparse_format == AUTO else (options.sparse_format,)
     contents = dict[str, bytes]()
     with tempfile.TemporaryDirectory() as folder:

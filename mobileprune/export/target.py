@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mobileprune import native
 from mobileprune.config import KERNELS
 from mobileprune.errors import TargetUnavailableError, UsageError
+from mobileprune.export.converter import require
 
 AUTO, DENSE = "auto", "dense"
 STOCK, NATIVE, MEASURED = KERNELS
@@ -77,6 +78,7 @@ class Target:
     """``write(model, input_shape, path, options)`` exports an eval-mode model with a dynamic batch.
 
     ``locate(model, path, x, options)`` says where a file starts to differ from the model for inputs x (N, C, H, W).
+    ``needs``: modules of the extra of this name.
     """
 
     name: str
@@ -86,6 +88,11 @@ class Target:
     forms: tuple[str, ...] = (DENSE,)
     locate: Callable[[nn.Module, Path, Tensor, ExportOptions], str] | None = None
     kernels: tuple[str, ...] = (STOCK,)
+    needs: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """TargetUnavailableError unless the packages of its optional extra are installed."""
+        require(self.name, *self.needs)
 
     def check(self, precision: str, sparse_format: str, kernels: str = STOCK) -> None:
         """UsageError unless this target has them, together; TargetUnavailableError for want of the native library."""

@@ -19,6 +19,7 @@ from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError, UsageError
 from mobileprune.evaluate import ask
 from mobileprune.evaluate.asking import Asked
+from mobileprune.evaluate.results import stated
 from mobileprune.foreign import models
 from mobileprune.foreign.answers import SHOWS, Kind, Where, as_logits, checked, detected
 from mobileprune.foreign.models import BATCH, Model, Predict
@@ -64,7 +65,9 @@ def of_asked(
     def predict(x: Sliced[np.float32]) -> NDArray[np.float64]:
         return as_logits(model.predict(x), found, _place(model.name, len(x)))
 
-    notes = [*said_of(model.kind, found, told=kind is not None), *_batch_notes(model, probe, values)]
+    notes = [*said_of(model.kind, found, told=kind is not None), *stated(splits), *_batch_notes(model, probe, values)]
+    if model.kind == "file" and mean is None and std is None:
+        notes.append("the file gets pixels in [0, 1] as they are: neither --mean nor --std was given")
     if values.shape[1] > classes:
         notes.append(f"it has {values.shape[1]} outputs for {classes} classes: labels are taken as the first of them")
     question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found])

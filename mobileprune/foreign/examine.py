@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mobileprune.artifact import Artifact
 from mobileprune.config import Effort, flag
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.foreign import models
@@ -47,6 +48,11 @@ def examine(
             )
         _refuse(stated, f"{path} is for an artifact, whose manifest says how it is asked")
         return path
+    if path is not None and not {"mean", "std"} & stated and _is_of_artifact(path):
+        raise UsageError(
+            f"{path} is the model of an artifact, whose manifest says how images are normalised for it: "
+            f"give the folder {path.parent}, or --mean and --std"
+        )
     _refuse(
         {"references", "jobs", "engine", "address", "versions"} & _changed(effort),
         "it is not known how this model came about",
@@ -57,6 +63,15 @@ def examine(
         _refuse(({"mean", "std"} & stated) | set(data), "a table of outputs has its answers")
         return of_outputs(Path(str(outputs)), effort, kind)
     return of_asked(asked, data, context, effort, kind, mean=given.get("mean"), std=given.get("std"))
+
+
+def _is_of_artifact(path: Path) -> bool:
+    """Of one whose manifest is needed to ask it."""
+    try:
+        artifact = Artifact.load(path.parent)
+    except ArtifactError:
+        return False
+    return artifact.model_path.name == path.name and not artifact.manifest.preprocessing_baked
 
 
 def _changed(effort: Effort) -> set[str]:

@@ -10,7 +10,7 @@ from mobileprune.audit.gates import Gate, Gates, worst
 from mobileprune.audit.selection import highest_auc
 from mobileprune.audit.verdict import EXIT_CODES, Verdict, judge
 from mobileprune.config import Effort
-from mobileprune.evaluate.results import SubjectResult, subject_result
+from mobileprune.evaluate.results import SubjectResult, guessing, subject_result
 from mobileprune.foreign.subject import Examined
 
 
@@ -53,9 +53,13 @@ def result(found: Examined, gates: Gates | None = None) -> ForeignResult:
     scores = found.subject.scores
     measured = subject_result(found.subject)
     who = exposure(scores, highest_auc(scores))
-    attacked = ForeignResult(found.model, found.data, found.effort, measured, who, found.notes)
+    guesses = guessing(found.subject)
+    notes = (*found.notes, *([guesses] if guesses else []))
+    attacked = ForeignResult(found.model, found.data, found.effort, measured, who, notes)
     if gates is None:
         return attacked
-    judged = replace(attacked, verdict=judge(scores, None, gates.policy, deployed=False))
+    # Of a file it is the likeliest that its inputs were prepared wrongly.
+    unsure = guesses if guesses and found.model["kind"] == "file" else None
+    judged = replace(attacked, verdict=judge(scores, None, gates.policy, deployed=False, unsure=unsure))
     bench = {"artifact": asdict(found.size), "baseline": None} if found.size else None
     return replace(judged, gates=tuple(gates.check({"audit": judged.to_dict(), "bench": bench})))

@@ -123,6 +123,8 @@ def _function(name: str) -> Build:
     if colon:
         return user.function(name)
     if name not in MODELS:
+        if from_torchvision.has(name):
+            raise UsageError(f"unknown model {name!r}: did you mean 'torchvision:{name}'?")
         raise unknown("model", name, [*MODELS, *(f"{family}NAME" for family in FAMILIES), "package.module:function"])
     return MODELS[name]
 

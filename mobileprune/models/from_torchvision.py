@@ -17,6 +17,11 @@ SMALL = 64
 """Images with a side below this get the small-image form of a network, where there is one."""
 
 
+def has(name: str) -> bool:
+    models = torchvision("models")
+    return name in models.list_models(module=models)
+
+
 def builder(name: str) -> Callable[..., nn.Module]:
     """The function that builds classifier ``name``; it takes ``width_mult`` where the network does."""
     models = torchvision("models")

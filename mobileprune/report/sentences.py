@@ -85,6 +85,8 @@ def epsilon_sentences(value: dict[str, Any]) -> list[str]:
         estimate = found["estimate"]
         if estimate["value"] is None:
             sentences.append(f"Lower bound on epsilon, {GROUPS[group]}: {estimate['note']}")
+        elif estimate["low"] < 0.005:  # it would be shown as 0.00
+            sentences.append(f"No epsilon of differential privacy is refuted, {GROUPS[group]}")
         else:
             sentences.append(
                 f"Differential privacy with epsilon below {estimate['low']:.2f} (one example replaced by another) is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,19 @@ def test_folder_problems_are_named(tmp_path: Path) -> None:
         load(f"folder:{tmp_path / 'absent'}")
     with pytest.raises(DataError, match="no images; expected PATH/<class>"):
         load(f"folder:{tmp_path}")
+    write(tmp_path / "1.png", GREY[0])
+    with pytest.raises(DataError, match="its images lie in no folder of a class; expected"):
+        load(f"folder:{tmp_path}")
+    (tmp_path / "1.png").unlink()
+    write(tmp_path / "half" / "members" / "a" / "1.png", GREY[0])
+    with pytest.raises(DataError, match="there is members/ but not the other of members and nonmembers; expected"):
+        load(f"folder:{tmp_path / 'half'}")
+    write(tmp_path / "usual" / "train" / "a" / "1.png", GREY[0])
+    write(tmp_path / "usual" / "val" / "a" / "1.png", GREY[0])
+    with pytest.raises(DataError, match="call what the model was trained on members/, what it was not nonmembers/"):
+        load(f"folder:{tmp_path / 'usual'}")
+    for name in ("half", "usual"):
+        shutil.rmtree(tmp_path / name)
     write(tmp_path / "a" / "1.png", GREY[0])
     with pytest.raises(DataError, match="at least 2 classes"):
         load(f"folder:{tmp_path}")

@@ -16,6 +16,7 @@ from mobileprune.audit.verdict import Policy
 from mobileprune.config import Effort
 from mobileprune.errors import ConfigError, DataError
 from mobileprune.evaluate.relatives import Relatives
+from mobileprune.evaluate.results import guessing
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export
 from mobileprune.pipeline.inputs import splits_of
@@ -59,6 +60,29 @@ def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -
     deployment = next(f for f in verdict.findings if f.question == "deployment")
     assert deployment.verdict == "fail"
     assert verdict.exit_code == 3
+
+
+def test_a_file_that_leaks_more_than_the_dense_model_is_told(made, splits) -> None:
+    """The two changed round: the dense network of this fixture knows its members by heart, the pruned one less."""
+    artifact, kin, ctx = made
+    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    told = "the exported file leaks more than the dense model did, AUC"
+    assert not any(told in note for note in evaluate.result(artifact, splits, asked).notes)
+    turned = {**asked, "artifact": asked["dense"], "dense": asked["artifact"]}
+    notes = [note for note in evaluate.result(artifact, splits, turned).notes if told in note]
+    assert [note.partition(":")[0] for note in notes] == ["all members", "canaries"]
+
+
+def test_a_model_that_knows_hardly_more_than_a_guess_is_told(made, splits) -> None:
+    artifact, kin, ctx = made
+    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    assert guessing(asked["dense"]) == ""
+    outputs = asked["artifact"].outputs
+    constant = replace(outputs.evidence, logits=np.zeros_like(outputs.evidence.logits))
+    lazy = replace(asked["artifact"], outputs=replace(outputs, evidence=constant))
+    assert "hardly better than a guess" in guessing(lazy)
+    found = evaluate.result(artifact, splits, {**asked, "artifact": lazy})
+    assert guessing(lazy) in found.notes
 
 
 def test_the_same_weights_with_other_inputs_are_another_model(tmp_path: Path) -> None:

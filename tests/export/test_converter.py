@@ -100,3 +100,12 @@ def require_or_skip(target: str) -> None:
         require(target, *NEEDED[target])
     except TargetUnavailableError as error:
         pytest.skip(str(error))
+
+
+def test_a_missing_extra_is_said_before_any_work(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for target, modules in NEEDED.items():
+        for name in modules:
+            monkeypatch.setitem(sys.modules, name, None)
+        done = command("export", "--target", target, "-o", tmp_path / "out", "--runs", tmp_path / "runs")
+        assert (done.code, f"pip install 'mobileprune[{target}]'" in done.err) == (5, True), done
+        assert not list(tmp_path.iterdir())

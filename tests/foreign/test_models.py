@@ -12,6 +12,7 @@ import pytest
 from support.foreign import LABELS, MEMBER, PIXELS, SHAPE, expected, linear_onnx, linear_ort, linear_ptl
 
 import mobileprune
+from mobileprune.audit.verdict import Policy
 from mobileprune.config import Effort
 from mobileprune.errors import ArtifactError, DataError, TargetUnavailableError, UsageError
 from mobileprune.foreign.models import of_file
@@ -51,6 +52,9 @@ def test_a_plain_file_is_attacked_on_data_that_state_membership(dataset: str, st
     right = (expected(pixels).argmax(1) == LABELS[MEMBER]).mean()
     assert abs(subject["accuracy"]["members"] - right) < 0.2, "a subset of the members is asked"
     assert set(subject["accuracy"]) == {"members", "held_out", "test"}
+    counts, members = value["data"]["counts"], int(MEMBER.sum())
+    named = f"the data name {members} members and {len(MEMBER) - members} non-members: {counts['members']} members are"
+    assert any(note.startswith(named) for note in value["notes"]) == (counts["members"] < members)
     assert {"loss", "gap"} <= subject["measurements"]["all"].keys()
     again = mobileprune.attack(path, data={"dataset": dataset}, ctx=ctx)
     assert again.to_dict() == value
@@ -149,6 +153,30 @@ def test_membership_must_be_stated(theirs: str, tmp_path: Path) -> None:
 def test_effort_that_could_have_no_effect_is_refused(dataset: str, theirs: str, effort: Effort, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         mobileprune.attack(predict=f"{theirs}:memory", data={"dataset": dataset}, effort=effort)
+
+
+def test_the_model_of_an_artifact_is_not_asked_without_its_manifest(
+    artifacts: dict[str, Path], dataset: str, tmp_path: Path
+) -> None:
+    """It would get images that are not normalised, answer badly, and be found to give nothing away."""
+    file = artifacts["onnx"] / "model.onnx"
+    with pytest.raises(UsageError, match=r"is the model of an artifact.*give the folder .*, or --mean and --std"):
+        mobileprune.audit(file, data={"dataset": dataset})
+    with pytest.raises(ArtifactError, match=r"takes|shape|images"):  # with them it is asked; this one takes others
+        mobileprune.audit(file, data={"dataset": dataset}, mean="0.5", std="0.5")
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(file.read_bytes())
+    with pytest.raises(ArtifactError, match=r"takes|shape|images"):
+        mobileprune.audit(copy, data={"dataset": dataset})
+
+
+def test_a_file_that_only_guesses_cannot_pass(dataset: str, store: Path, tmp_path: Path) -> None:
+    path, ctx = linear_onnx(tmp_path / "theirs.onnx"), mobileprune.context(store)
+    audited = mobileprune.audit(path, data={"dataset": dataset}, ctx=ctx, policy=Policy(max_auc=0.99))
+    value = audited.to_dict()
+    assert value["verdict"]["overall"] == "inconclusive"
+    assert "hardly better than a guess" in value["verdict"]["sentence"]
+    assert any("neither --mean nor --std was given" in note for note in value["notes"])
 
 
 def test_options_of_strangers_are_refused_for_an_artifact(artifacts: dict[str, Path]) -> None:

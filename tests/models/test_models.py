@@ -182,6 +182,7 @@ def test_a_user_function_may_import_torchvision_where_its_operators_are_missing(
     [
         ("lenet", "did you mean 'lenet5'"),
         ("resnet", r"did you mean 'resnet8'\? choose from lenet5, .*, package\.module:function, .*, torchvision:NAME"),
+        ("mobilenet_v3_small", r"unknown model 'mobilenet_v3_small': did you mean 'torchvision:mobilenet_v3_small'\?"),
         ("own_pkg", r"unknown model 'own_pkg': choose from"),
         ("own_pkg.nets:absent", r"cannot import .*absent.*; write package\.module:function"),
         ("own_pkg.absent:f", "cannot import .*absent"),

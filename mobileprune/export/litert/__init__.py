@@ -23,6 +23,7 @@ from mobileprune.silence import silenced
 
 EXTRA, SPARSE = "litert", "sparse"
 FORMS = (DENSE, SPARSE)
+NEEDS = ("litert_torch", "ai_edge_litert")
 _CONVERT = """
 import sys
 import torch
@@ -33,7 +34,7 @@ litert_torch.convert(program.module(), program.example_inputs[0]).export(sys.arg
 
 
 def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, options: ExportOptions) -> Storage:
-    require(EXTRA, "litert_torch", "ai_edge_litert")
+    require(EXTRA, *NEEDS)
     dense = tflite.read(_converted(model, input_shape))
     tflite.clean(dense)
     tflite.free_batch(dense)
