@@ -79,8 +79,8 @@ def test_the_zeros_that_pay_are_found_by_counting_lanes(pixels: int) -> None:
     while lanes < pixels:
         lanes += 8
     share = least_zeros(1000, pixels)
-    assert 0.65 <= share < 1
-    assert (1 - share) * lanes == pytest.approx(0.35 * pixels)
+    assert 0.65 <= share <= 0.89
+    assert (1 - share) * lanes == pytest.approx(max(0.11 * lanes, 0.35 * pixels))
 
 
 @given(data=st.data())
@@ -128,7 +128,7 @@ def test_what_is_skipped_changes_no_answer_and_the_rest_does(data: st.DataObject
     ("shape", "zeros", "why"),
     [
         ((120, 400), 0.999, "99.9% zeros: dense kernels are faster"),
-        ((512, 512), 0.9, "90.0% zeros: dense kernels are faster for one image below 95.0%"),
+        ((512, 512), 0.9, "90.0% zeros: dense kernels are faster for one image below 94.0%"),
         ((512, 512), 0.96, "96.0% zeros"),
         ((2048, 2048), 0.9, "90.0% zeros"),
     ],
