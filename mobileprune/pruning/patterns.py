@@ -162,10 +162,6 @@ def _unstructured(model: nn.Module, scope: PruneScope) -> tuple[list[Site], dict
     return [Weights(name, tuple(w.shape)) for name, w in scope.weights.items()], {}
 
 
-def _blocks(scope: PruneScope, rows: int) -> list[Site]:
-    return [Blocks(name, tuple(w.shape), rows) for name, w in scope.weights.items()]
-
-
 def _n_of_m(scope: PruneScope, n: int, m: int) -> tuple[list[Site], dict[str, str]]:
     found: list[Site] = []
     dense = {}

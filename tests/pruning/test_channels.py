@@ -58,6 +58,12 @@ def test_a_unit_of_grouped_convolutions_is_one_channel_of_each_group() -> None:
     model, x = tiny("grouped")
     units = {s.name: s.units for s in channels(model, x).sites}
     assert units == {"stem.0.weight": 8, "reduce.0.weight": 8, "two.0.weight": 4, "four.0.weight": 4}
+    model, x = tiny("depthwise")
+    assert {s.name: s.units for s in channels(model, x).sites} == {"stem.0.weight": 8, "expand.0.weight": 24}
+    model, x = tiny("narrow")
+    found = channels(model, x)
+    assert {s.name: s.units for s in found.sites} == {"stem.0.weight": 8, "two.weight": 2, "wide.0.weight": 6}
+    assert found.left_dense["one.weight"] == "its channels can only go all at once"
     model, x = tiny("multiplied")
     found = channels(model, x)
     assert {s.name: s.units for s in found.sites} == {"depth.0.weight": 3}
@@ -171,9 +177,10 @@ def test_the_model_is_left_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     model, x = tiny("residual")
     model.train()
     model.get_parameter("head.weight").requires_grad_(False)
-    before = copy.deepcopy(model.state_dict())
+    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     channels(model, x)
     last_layer(model, x)
+    assert torch.equal(torch.get_rng_state(), drawn), "nothing is drawn that others would draw"
     assert model.training
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["head.weight"]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -73,6 +73,11 @@ STAY: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, nn.Module], str
         {"after": conv(4, 8)},
         "the analysis ties its output channels to each other",
     ),
+    "sum of quarters": (
+        lambda net, x: net.after(torch.cat([x[:, :2] + x[:, 2:4], x[:, 4:]], 1)),
+        {"after": conv(6, 8)},
+        "the analysis ties its output channels to each other",
+    ),
     "halves in turn": (
         lambda net, x: x * torch.cat(x.chunk(2, 1)[::-1], 1),
         {},
