@@ -37,8 +37,8 @@ def test_the_null_of_the_tpr_is_beta_binomial() -> None:
     for at_least in range(5):
         share = (counts >= at_least).mean()
         assert share == pytest.approx(betabinom.sf(at_least - 1, 30, k + 1, 60 - k), abs=0.013)
-    members, nonmembers = np.array([5.0, 4.0, 0.0]), np.arange(5.0)
-    assert tpr_p_value(members, nonmembers, fpr=0.2) == pytest.approx(betabinom.sf(1, 3, 2, 4))
+    members, nonmembers = np.array([5.0, 4.0, 3.0, 0.0]), np.arange(5.0)  # the one at the threshold does not count
+    assert tpr_p_value(members, nonmembers, fpr=0.2) == pytest.approx(betabinom.sf(1, 4, 2, 4))
     assert tpr_p_value(members, nonmembers, fpr=0.01) is None
 
 

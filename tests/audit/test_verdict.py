@@ -207,6 +207,7 @@ def test_too_few_canaries_leave_their_ceiling_open() -> None:
     finding = by_question(judge(outputs(60, 60, canaries=1), None, policy))["canary_ceiling"]
     assert (finding.verdict, finding.group, finding.limit, finding.attack) == ("inconclusive", "canaries", 0.7, None)
     assert "fewer than 2 canaries among the members or the non-members" in finding.sentence
+    assert (finding.estimate.method, finding.estimate.confidence) == ("none", 0.0)
     assert finding.estimate.note == "not resolvable: fewer than 2 canaries among the members or the non-members"
 
 
