@@ -72,6 +72,7 @@ def test_delongs_variance_is_used_from_so_many_examples_on(few: int) -> None:
         assert (s.auc(*sides).method == "DeLong, logit scale") == delong
         paired = s.paired_auc_difference(*sides, OTHERS[0][:m], OTHERS[1][:n])
         assert (paired.value is not None) == delong
+        assert (paired.confidence, paired.method) == (pytest.approx(0.9), "paired DeLong")
         assert delong or f"{m} members and {n} non-members, at least {SMALLEST_DELONG} of each" in paired.note
 
 
@@ -95,12 +96,17 @@ def test_where_all_agree_the_smaller_side_counts(difference: Callable[..., s.Est
         assert got.value == 0.0
         assert got.high == pytest.approx(1 - 0.1 ** (1 / min(m, n)))
         assert got.low == pytest.approx(0.02 ** (1 / min(m, n)) - 1)
+        assert got.confidence == pytest.approx(0.88)
 
 
 def test_a_paired_difference_needs_one_example_of_each_side() -> None:
     none, one = np.ones(0), np.ones(1)
     for m, n in ((none, one), (one, none)):
-        assert s.paired_auc_difference(m, n, m, n).note.startswith("not resolvable: ")
+        paired = s.paired_auc_difference(m, n, m, n, alpha=0.1)
+        assert paired.note == f"not resolvable: {len(m)} members and {len(n)} non-members"
+        assert (paired.confidence, paired.method) == (0.8, "paired DeLong")
+        alone = s.auc(m, n, confidence=0.8)
+        assert (alone.value, alone.confidence, alone.method) == (None, 0.8, "DeLong, logit scale")
     assert s.paired_auc_difference(one, one, one, one).value == 0.0
 
 
