@@ -173,6 +173,12 @@ def test_the_surest_pairs_are_judged_with_all_coins_in_mind(delta: float) -> Non
     assert (found.estimate.value, found.estimate.confidence) == (found.estimate.low, 0.9)
 
 
+def test_a_bound_of_0_is_the_best_of_none() -> None:
+    small = one_run(pairs({"none": np.zeros((2, 12)), "all": np.stack([np.ones(12), np.zeros(12)])}), drawn=True)
+    assert small.attack == "all"
+    assert 0 < small.estimate.low < 1
+
+
 def test_with_delta_the_number_of_guesses_does_not_depend_on_ties() -> None:
     difference = np.r_[np.ones(78), np.zeros(2)]
     scores = pairs({"a": np.stack([difference, np.zeros(80)])})

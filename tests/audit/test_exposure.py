@@ -104,9 +104,9 @@ def test_without_canaries_there_are_no_kinds() -> None:
 
 
 def test_ten_of_each_side_make_a_group() -> None:
-    member = np.tile([True, False], 40)
-    values, labels = np.random.default_rng(0).normal(member * 1.0, 1), np.repeat([0, 1, 2, 3], [20, 18, 20, 22])
-    scores = Scores({"a": values}, {"a": "logits"}, {}, labels, member, np.zeros(80, bool))
+    member = np.r_[np.tile([True, False], 40), np.zeros(11, bool)]
+    values, labels = np.random.default_rng(0).normal(member * 1.0, 1), np.repeat([0, 1, 2, 3, 1], [20, 18, 20, 22, 11])
+    scores = Scores({"a": values}, {"a": "logits"}, {}, labels, member, np.zeros(91, bool))
     got = exposure(scores, "a", confidence=0.9).by_class
     assert {name: found.value is not None for name, found in got.items()} == {
         "0": True,
@@ -114,7 +114,7 @@ def test_ten_of_each_side_make_a_group() -> None:
         "2": True,
         "3": True,
     }
-    assert got["1"].note == "not resolvable: 9 members and 9 non-members, at least 10 of each"
+    assert got["1"].note == "not resolvable: 9 members and 20 non-members, at least 10 of each"
     assert (got["1"].confidence, got["1"].method) == (0.9, "simultaneous (Bonferroni)")
     assert got["0"].method.endswith(", simultaneous (Bonferroni) over 3")
 
@@ -123,3 +123,4 @@ def test_without_a_threshold_the_expectation_is_still_said() -> None:
     got = most_exposed(example(30, 50), "a", fpr=0.01)
     assert (got.attack, got.fpr, got.by_chance) == ("a", 0.01, pytest.approx(0.3))
     assert got.note == "not resolvable: an FPR of 0.01 needs at least 100 non-members, there are 50"
+    assert most_exposed(example(0, 200), "a").note == "not resolvable: there are no members"

@@ -123,9 +123,10 @@ def test_each_bound_of_a_difference_has_its_own_level(difference: Callable[..., 
     both, wide = difference(*data, alpha=0.1), difference(*data, alpha=0.1, alpha_low=0.01)
     assert (both, wide.high) == (difference(*data, alpha=0.1, alpha_low=0.1), both.high)
     assert wide.low < both.low < both.value < both.high
+    assert both.method in ("paired DeLong", "paired bootstrap, 2000 resamples")
     assert (both.confidence, wide.confidence) == (pytest.approx(0.8), pytest.approx(0.89))
     same = difference(MEMBERS, NONMEMBERS, MEMBERS, NONMEMBERS, alpha=0.1, alpha_low=0.01)
-    assert same.confidence == pytest.approx(0.89)
+    assert (same.confidence, same.method) == (pytest.approx(0.89), both.method)
     assert same.note == "both models rank all examples alike"
 
 
@@ -147,6 +148,18 @@ def test_intervals_are_exact_at_the_level_asked_for(confidence: float) -> None:
     assert logit[2] - logit[1] == pytest.approx(norm.ppf((1 + confidence) / 2) * spread)
     assert logit[1] - logit[0] == pytest.approx(logit[2] - logit[1])
     assert {e.confidence for e in (rate, value, area)} == {confidence}
+    assert (rate.method, value.method) == ("Clopper-Pearson", "Clopper-Pearson of TPR and FPR")
+    none = [
+        s.tpr_at_fpr(MEMBERS, NONMEMBERS, fpr=0.001, confidence=confidence),
+        s.ppv(MEMBERS, NONMEMBERS, prior=0.1, fpr=0.001, confidence=confidence),
+        s.paired_tpr_difference(MEMBERS, NONMEMBERS, *OTHERS, fpr=0.001, alpha=(1 - confidence) / 2),
+    ]
+    for one, method in zip(none, (rate.method, value.method, "paired bootstrap, 2000 resamples"), strict=True):
+        assert one.note == "not resolvable: an FPR of 0.001 needs at least 1000 non-members, there are 120"
+        assert (one.confidence, one.method) == (pytest.approx(confidence), method)
+    nobody = s.ppv(np.zeros(5), np.zeros(100), prior=0.1, confidence=confidence)
+    assert (nobody.confidence, nobody.method) == (confidence, value.method)
+    assert nobody.note == "not resolvable: no example lies above the threshold"
     assert s.auc(np.ones(3), np.zeros(3), confidence=confidence).confidence == confidence
 
 

@@ -130,10 +130,10 @@ def test_options_are_checked(call) -> None:
 
 
 def test_power_of_a_sample_has_each_of_its_options() -> None:
-    got = power_of(sized(300, 1500, 4), auc_margin=0.05, alpha=0.08, power=0.9)
+    got = power_of(sized(300, 3000, 4), auc_margin=0.05, alpha=0.08, power=0.9)
     assert (got.attacks, got.alpha, got.power, got.auc_margin) == (4, 0.08, 0.9, 0.05)
-    assert got.smallest_auc == smallest_detectable_auc(300, 1500, alpha=0.02, power=0.9)
-    assert got.smallest_tpr == smallest_detectable_tpr(300, 1500, fpr=0.01, alpha=0.02, power=0.9)
+    assert got.smallest_auc == smallest_detectable_auc(300, 3000, alpha=0.02, power=0.9)
+    assert got.smallest_tpr == smallest_detectable_tpr(300, 3000, fpr=0.01, alpha=0.02, power=0.9)
     assert got.pairs_for_margin == pairs_needed(0.05, alpha=0.08, power=0.9)
     default = power_of(sized(300, 1500, 4))
     assert (default.alpha, default.power, default.auc_margin) == (0.05, 0.8, 0.02)

@@ -204,8 +204,9 @@ def test_smallest_detectable_auc() -> None:
     rng, edge = np.random.default_rng(5), math.sqrt(2) * norm.ppf(expected)
     found = sum(s.auc(rng.normal(edge, 1, 100), rng.normal(size=100), confidence=0.9).low > 0.5 for _ in range(300))
     assert 0.7 < found / 300 < 0.9
-    with pytest.raises(DataError):
-        s.smallest_detectable_auc(0, 5)
+    for m, n in ((0, 5), (5, 0)):
+        with pytest.raises(DataError):
+            s.smallest_detectable_auc(m, n)
 
 
 def test_paired_auc_difference_matches_the_covariance() -> None:
@@ -302,9 +303,10 @@ def test_the_bootstrap_agrees_with_its_slow_twin(sizes: tuple[int, int], fpr: fl
     monkeypatch.setattr(bootstrap_module, "RESAMPLES", 6000)
     fast, slow = np.round(bootstrap(data, fpr), 9), np.round(plain_bootstrap(data, fpr, 6000), 9)  # equal as reals
     assert ks_2samp(fast, slow).pvalue > 0.01
-    monkeypatch.setattr(bootstrap_module, "CHUNK", 1)
     monkeypatch.setattr(bootstrap_module, "RESAMPLES", 50)
-    assert len(bootstrap(data, fpr)) == 50
+    for chunk in (1, 777, 1500, 5000, 10**6):
+        monkeypatch.setattr(bootstrap_module, "CHUNK", chunk)
+        assert len(bootstrap(data, fpr)) == 50
 
 
 @quick
