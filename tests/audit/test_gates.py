@@ -91,6 +91,12 @@ def test_what_was_not_measured_is_inconclusive_and_has_no_value() -> None:
         assert Gates(limits={name: 0.5}).needs_bench == rule.bench
 
 
+def test_one_limit_over_a_benchmark_is_enough_to_need_it() -> None:
+    assert Gates(limits={"size.max_bytes": 5, "latency.max_p50_ms": 5}).needs_bench
+    assert not Gates(limits={"size.max_bytes": 5, "accuracy.min_test": 0.5}).needs_bench
+    assert not Gates().needs_bench
+
+
 def test_a_sentence_says_what_was_found_and_what_was_asked() -> None:
     limits = {"size.max_bytes": 1234567.0, "latency.min_speedup": 1.5}
     size, speed = Gates(limits=limits).check({**VALUES, "manifest": {"size_bytes": 7654321}})
