@@ -25,7 +25,7 @@ def best_threshold(members: Floats, nonmembers: Floats) -> float:
     if best == 0:
         return -np.inf
     lower = float(values[best - 1])
-    upper = float(values[min(best, len(values) - 1)])
+    upper = float(values[best])  # there is one: calling no one a member is as good as calling everyone one
     middle = lower + (upper - lower) / 2
     return middle if middle < upper else lower
 
@@ -47,26 +47,27 @@ def balanced_accuracy(
     class has fewer than 5 members or non-members in the fitting fold.
     """
     members, nonmembers = checked_scores(members, nonmembers)
-    if class_thresholds and (member_labels is None or nonmember_labels is None):
-        raise UsageError("class_thresholds needs member_labels and nonmember_labels")
+    labels: tuple[Ints, Ints] | None = None
+    if class_thresholds:
+        if member_labels is None or nonmember_labels is None:
+            raise UsageError("class_thresholds needs member_labels and nonmember_labels")
+        labels = np.asarray(member_labels), np.asarray(nonmember_labels)
     method = "cross-fitted thresholds" + (" per class" if class_thresholds else "") + ", MOVER of Clopper-Pearson"
     m, n = len(members), len(nonmembers)
     if min(m, n) < 2:
         reason = f"{m} members and {n} non-members, at least 2 of each"
         return not_resolvable(reason, confidence=confidence, method=method)
-    common = not class_thresholds or member_labels is None or nonmember_labels is None
-    inside: Ints = np.zeros(m, np.int64) if common or member_labels is None else np.asarray(member_labels)
-    outside: Ints = np.zeros(n, np.int64) if common or nonmember_labels is None else np.asarray(nonmember_labels)
     found = rejected = 0
     for fold in (0, 1):
         fit, judge = slice(fold, None, 2), slice(1 - fold, None, 2)
         default = best_threshold(members[fit], nonmembers[fit])
-        upper, lower = np.full((2, max(m, n)), default)
-        if not common:
+        upper, lower = np.full(m, default), np.full(n, default)
+        if labels:
+            inside, outside = labels
             for label, own in _class_thresholds(members[fit], nonmembers[fit], inside[fit], outside[fit]).items():
-                upper[:m][inside == label] = lower[:n][outside == label] = own
-        found += int((members[judge] > upper[:m][judge]).sum())
-        rejected += int((nonmembers[judge] <= lower[:n][judge]).sum())
+                upper[inside == label] = lower[outside == label] = own
+        found += int((members[judge] > upper[judge]).sum())
+        rejected += int((nonmembers[judge] <= lower[judge]).sum())
     tpr = (found / m, *clopper_pearson(found, m, confidence=confidence))
     tnr = (rejected / n, *clopper_pearson(rejected, n, confidence=confidence))
     value, low, high = mover_mean(tpr, tnr)

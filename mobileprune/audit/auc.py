@@ -33,7 +33,7 @@ def same_ranking(a: Floats, b: Floats) -> bool:
     """Whether both score the examples in the same order with the same ties: then they decide alike."""
     from scipy.stats import rankdata
 
-    return bool(np.array_equal(a, b) or np.array_equal(rankdata(a, "dense"), rankdata(b, "dense")))
+    return bool(np.array_equal(a, b) or np.array_equal(rankdata(a), rankdata(b)))
 
 
 def delong_covariance(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:

@@ -79,7 +79,7 @@ def _thresholds(counts: Ints, level_of_cell: Ints, levels: int, allowed: int) ->
     """From ``counts`` (R, C), how often each cell was drawn: where the positions below, at and above the threshold
     begin and end, (R, 4), and with which probability the three are called members, (R, 3).
     """
-    order = np.argsort(-level_of_cell, kind="stable")
+    order = np.argsort(-level_of_cell)
     starts = np.searchsorted(-level_of_cell[order], -np.arange(levels)[::-1])
     per_level = np.add.reduceat(counts[:, order], starts, axis=1)
     reached = per_level.cumsum(axis=1)

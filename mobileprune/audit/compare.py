@@ -94,9 +94,7 @@ def paired_auc(artifact: Scores, other: Scores, *, confidence: float = 0.95) -> 
     tail, others = (1 - confidence) / 2, other.groups()
     return {
         group: {
-            name: statistics.paired_auc_difference(
-                *part.sides(name), *others[group].sides(name), alpha=tail, alpha_low=tail
-            )
+            name: statistics.paired_auc_difference(*part.sides(name), *others[group].sides(name), alpha=tail)
             for name in part.by_attack
             if name in others[group].by_attack
         }

@@ -91,8 +91,11 @@ def from_dict(values: Mapping[str, Any], **flags: float) -> Gates:
     sections = {name.partition(".")[0] for name in known}
     given: dict[str, float] = {}
     for section, entries in values.items():
-        if section not in sections or not isinstance(entries, Mapping):
+        if section not in sections:
             problems.append(str(unknown("section", section, sections)))
+            continue
+        if not isinstance(entries, Mapping):
+            problems.append(f"{section} must be a section with its limits, got {entries!r}")
             continue
         for key, value in entries.items():
             name = f"{section}.{key}"

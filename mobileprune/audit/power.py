@@ -97,7 +97,7 @@ def smallest_detectable_tpr(
     allowed = allowed_false_positives(nonmembers, fpr)
     # Summed from the top: scipy's own tail is a sum over the mass for every count, quadratic in the members.
     mass = betabinom.pmf(np.arange(members + 1), members, allowed + 1, nonmembers - allowed)
-    count = int((mass[::-1].cumsum()[::-1] > alpha).sum())
+    count = int((mass[::-1].cumsum() > alpha).sum())
     return float(betaincinv(count, members - count + 1, power)) if count <= members else None
 
 

@@ -74,7 +74,7 @@ class Channels:
 
     def removed(self, masks: Masks) -> dict[str, set[int]]:
         """Weight -> the output channels that go with the units that ``masks`` drop."""
-        kept = masks[self.name].flatten(1).any(1)[: self.units]
+        kept = masks[self.name].flatten(1).any(1)
         gone: dict[str, set[int]] = {}
         for s in self.slices:
             if s.scored and s.dim == 0:

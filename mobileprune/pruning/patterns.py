@@ -151,7 +151,7 @@ def sites(spec: str) -> Sites:
             [Blocks(name, tuple(w.shape), int(block[1])) for name, w in scope.weights.items()],
             {},
         )
-    if n_of_m and 1 <= int(n_of_m[1]) < int(n_of_m[2]):
+    if n_of_m and int(n_of_m[1]) < int(n_of_m[2]):
         return lambda model, scope: _n_of_m(scope, int(n_of_m[1]), int(n_of_m[2]))
     raise UsageError(
         f"--pattern {spec!r}: choose from {', '.join(NAMED)}, block:RxC with C = 1 (block:8x1), N:M with N < M (2:4)"
@@ -160,10 +160,6 @@ def sites(spec: str) -> Sites:
 
 def _unstructured(model: nn.Module, scope: PruneScope) -> tuple[list[Site], dict[str, str]]:
     return [Weights(name, tuple(w.shape)) for name, w in scope.weights.items()], {}
-
-
-def _blocks(scope: PruneScope, rows: int) -> list[Site]:
-    return [Blocks(name, tuple(w.shape), rows) for name, w in scope.weights.items()]
 
 
 def _n_of_m(scope: PruneScope, n: int, m: int) -> tuple[list[Site], dict[str, str]]:

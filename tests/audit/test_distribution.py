@@ -96,3 +96,38 @@ def test_an_attack_with_the_highest_auc_is_shown_in_each_group() -> None:
     found = distributions(Scores(scores, dict.fromkeys(scores, "logits"), {}, np.zeros(80, np.int64), member, canary))
     assert {group: shown.attack for group, shown in found.items()} == {"all": "good", "canaries": "good"}
     assert sum(found["canaries"].histogram["members"]) == 20
+
+
+def test_bins_are_equally_wide_and_span_all_but_the_outermost_scores() -> None:
+    members, nonmembers = RNG.standard_cauchy(700) + 20, RNG.standard_cauchy(600) - 30
+    found = histogram(members, nonmembers)
+    ordered = np.sort(np.concatenate([members, nonmembers]))  # 1,299 steps: 6.495 of them are 0.5 %
+    assert (found["edges"][0], found["edges"][-1]) == pytest.approx((ordered[6], ordered[-7]))
+    widths = np.diff(found["edges"])
+    assert widths == pytest.approx(np.full(30, (ordered[-7] - ordered[6]) / 30))
+    inner = (members >= found["edges"][1]) & (members < found["edges"][-2])
+    assert sum(found["members"][1:-1]) == inner.sum()
+
+
+def test_a_single_value_has_a_bin_of_width_1() -> None:
+    assert histogram(np.full(3, 2.0), np.full(2, 2.0)) == {"edges": [1.5, 2.5], "members": [3], "nonmembers": [2]}
+
+
+def test_a_distribution_is_plain_and_has_the_band_of_its_attack() -> None:
+    member = np.repeat([True, False], 50)
+    values, none = RNG.normal(1.0 * member, 1), np.zeros(100, bool)
+    scores = Scores({"a": values}, {"a": "logits"}, {}, np.zeros(100, np.int64), member, none)
+    found = distributions(scores)["all"]
+    sides = values[:50], values[50:]
+    assert found.to_dict() == {"attack": "a", "band": roc_band(*sides), "histogram": histogram(*sides)}
+    assert distributions(Scores({}, {}, {}, np.zeros(100, np.int64), member, none)) == {}
+
+
+def test_a_band_has_the_level_and_the_rates_asked_for() -> None:
+    members, nonmembers = RNG.normal(1, 1, 300), RNG.normal(0, 1, 250)
+    narrow, wide = (roc_band(members, nonmembers, confidence=c, points=9) for c in (0.5, 0.99))
+    assert (narrow["confidence"], narrow["resamples"]) == (0.5, 2000)
+    assert narrow["fpr"] == wide["fpr"] == [k / 250 for k in (1, 2, 4, 8, 16, 32, 63, 125, 250)]
+    for (a, b), (c, d) in zip(*(zip(band["low"], band["high"], strict=True) for band in (wide, narrow)), strict=True):
+        assert a <= c <= d <= b
+    assert wide["high"][3] - wide["low"][3] > 2 * (narrow["high"][3] - narrow["low"][3])

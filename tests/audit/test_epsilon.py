@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.attacks import Scores
-from mobileprune.audit.epsilon import FRACTIONS, _chance, epsilon_lower_bound, one_run, pair_guesses
+from mobileprune.audit.epsilon import FRACTIONS, METHOD, _chance, epsilon_lower_bound, one_run, pair_guesses
 from mobileprune.errors import DataError, UsageError
 
 quick = settings(max_examples=60)
@@ -72,7 +72,7 @@ def test_the_bound_with_delta_is_the_edge_and_at_most_that_without(guesses: int,
     bound = epsilon_lower_bound(correct, guesses, delta=delta, pairs=m)
     assert bound <= epsilon_lower_bound(correct, guesses)
     if bound > 1e-8:
-        assert slow_chance(correct, guesses, bound, 2 * m * delta) <= 0.05 + 1e-9
+        assert slow_chance(correct, guesses, bound, 2 * m * delta) <= 0.05 + 1e-12
         assert slow_chance(correct, guesses, bound + 1e-6, 2 * m * delta) > 0.05
     else:
         assert slow_chance(correct, guesses, 1e-6, 2 * m * delta) >= 0.05 - 1e-6
@@ -147,3 +147,69 @@ def test_options_are_checked() -> None:
         pair_guesses(np.ones(2), np.ones(2), 0.0)
     with pytest.raises(DataError, match="as many"):
         pair_guesses(np.ones(2), np.ones(3))
+
+
+def test_without_a_bound_nothing_was_guessed() -> None:
+    for found in (one_run(pairs({"a": np.ones((2, 9))}), drawn=False, confidence=0.9), one_run(pairs({}), drawn=True)):
+        assert (found.attack, found.pairs, found.guesses, found.correct, found.delta) == (None, 0, 0, 0, 0.0)
+        assert found.estimate.method == METHOD
+    assert one_run(pairs({}), drawn=True, confidence=0.9).estimate.confidence == 0.9
+
+
+def test_one_pair_is_enough_to_say_nothing() -> None:
+    found = one_run(pairs({"a": np.array([[1.0], [0.0]])}), drawn=True)
+    assert (found.attack, found.pairs, found.guesses, found.correct, found.estimate.low) == ("a", 1, 1, 1, 0.0)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-4])
+def test_the_surest_pairs_are_judged_with_all_coins_in_mind(delta: float) -> None:
+    """5 % of the pairs are certain, half of the others tie, and the rest is noise of which the wrong half is larger."""
+    m = 400
+    difference = np.r_[np.full(20, 9.0), np.zeros(190), np.linspace(-1, 0.9, 190)]
+    found = one_run(pairs({"a": np.stack([difference, np.zeros(m)])}), drawn=True, delta=delta, confidence=0.9)
+    each = 1 - 0.1 / 3
+    assert (found.pairs, found.guesses, found.correct) == (m, 20, 20)
+    assert found.estimate.low == epsilon_lower_bound(20, 20, delta=delta, pairs=m, confidence=each) > 1
+    assert (found.estimate.value, found.estimate.confidence) == (found.estimate.low, 0.9)
+
+
+def test_a_bound_of_0_is_the_best_of_none() -> None:
+    small = one_run(pairs({"none": np.zeros((2, 12)), "all": np.stack([np.ones(12), np.zeros(12)])}), drawn=True)
+    assert small.attack == "all"
+    assert 0 < small.estimate.low < 1
+
+
+def test_with_delta_the_number_of_guesses_does_not_depend_on_ties() -> None:
+    difference = np.r_[np.ones(78), np.zeros(2)]
+    scores = pairs({"a": np.stack([difference, np.zeros(80)])})
+    assert one_run(scores, drawn=True).guesses == 78
+    found = one_run(scores, drawn=True, delta=1e-6)
+    assert (found.guesses, found.correct) == (80, 78)
+
+
+@pytest.mark.parametrize("guesses", [1, 7, 30, 61, 200])
+def test_a_delta_below_all_rounding_changes_nothing(guesses: int) -> None:
+    """At the bound without delta the chance is 1 - confidence but for rounding, on either side."""
+    for correct in range(guesses + 1):
+        bound = epsilon_lower_bound(correct, guesses)
+        assert epsilon_lower_bound(correct, guesses, delta=1e-19) == pytest.approx(bound, abs=3e-9)
+
+
+@pytest.mark.parametrize("confidence", [-0.5, 0.0, 1.0, 1.5])
+def test_a_confidence_lies_between_0_and_1(confidence: float) -> None:
+    with pytest.raises(UsageError, match="confidence"):
+        epsilon_lower_bound(5, 10, confidence=confidence)
+
+
+def test_delta_lies_below_half_of_one_pair() -> None:
+    assert epsilon_lower_bound(1, 1, delta=0.49) == 0.0
+    assert epsilon_lower_bound(0, 0) == 0.0
+    for pairs_thrown, delta in ((1, 0.5), (0, 0.5), (10, -1e-9), (10, 0.05)):
+        with pytest.raises(UsageError, match="delta"):
+            epsilon_lower_bound(0, 0, delta=delta, pairs=pairs_thrown)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.01])
+def test_fractions_lie_above_0_and_not_above_1(fraction: float) -> None:
+    with pytest.raises(UsageError, match="fraction"):
+        pair_guesses(np.ones(2), np.ones(2), fraction)

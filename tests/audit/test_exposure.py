@@ -83,3 +83,44 @@ def test_any_size_is_plain_json_without_pixels(m: int, n: int, k: int, canaries:
     for one in text["most_exposed"]["examples"]:
         assert set(one) == {"position", "label", "canary", "score"}
         assert scores.member[one["position"]]
+
+
+def test_every_option_reaches_the_parts() -> None:
+    scores = example(250, 250, canaries=30)
+    got = exposure(scores, "a", fpr=0.1, k=3, confidence=0.9)
+    classes = {str(label): scores.labels == label for label in range(3)}
+    kinds = {"canaries": scores.canary, "others": ~scores.canary}
+    assert got.attack == "a"
+    assert got.by_class == breakdown(scores, "a", classes, confidence=0.9)
+    assert got.by_kind == breakdown(scores, "a", kinds, confidence=0.9)
+    assert got.most_exposed == most_exposed(scores, "a", fpr=0.1, k=3)
+    assert (len(got.most_exposed.examples), got.most_exposed.by_chance) == (3, 25.0)
+    assert {e.confidence for e in (*got.by_class.values(), *got.by_kind.values())} == {0.9}
+    assert len(exposure(scores, "a", fpr=0.1).most_exposed.examples) == 10
+
+
+def test_without_canaries_there_are_no_kinds() -> None:
+    assert exposure(example(40, 40), "a").by_kind == {}
+
+
+def test_ten_of_each_side_make_a_group() -> None:
+    member = np.r_[np.tile([True, False], 40), np.zeros(11, bool)]
+    values, labels = np.random.default_rng(0).normal(member * 1.0, 1), np.repeat([0, 1, 2, 3, 1], [20, 18, 20, 22, 11])
+    scores = Scores({"a": values}, {"a": "logits"}, {}, labels, member, np.zeros(91, bool))
+    got = exposure(scores, "a", confidence=0.9).by_class
+    assert {name: found.value is not None for name, found in got.items()} == {
+        "0": True,
+        "1": False,
+        "2": True,
+        "3": True,
+    }
+    assert got["1"].note == "not resolvable: 9 members and 20 non-members, at least 10 of each"
+    assert (got["1"].confidence, got["1"].method) == (0.9, "simultaneous (Bonferroni)")
+    assert got["0"].method.endswith(", simultaneous (Bonferroni) over 3")
+
+
+def test_without_a_threshold_the_expectation_is_still_said() -> None:
+    got = most_exposed(example(30, 50), "a", fpr=0.01)
+    assert (got.attack, got.fpr, got.by_chance) == ("a", 0.01, pytest.approx(0.3))
+    assert got.note == "not resolvable: an FPR of 0.01 needs at least 100 non-members, there are 50"
+    assert most_exposed(example(0, 200), "a").note == "not resolvable: there are no members"

@@ -91,6 +91,12 @@ def test_what_was_not_measured_is_inconclusive_and_has_no_value() -> None:
         assert Gates(limits={name: 0.5}).needs_bench == rule.bench
 
 
+def test_one_limit_over_a_benchmark_is_enough_to_need_it() -> None:
+    assert Gates(limits={"size.max_bytes": 5, "latency.max_p50_ms": 5}).needs_bench
+    assert not Gates(limits={"size.max_bytes": 5, "accuracy.min_test": 0.5}).needs_bench
+    assert not Gates().needs_bench
+
+
 def test_a_sentence_says_what_was_found_and_what_was_asked() -> None:
     limits = {"size.max_bytes": 1234567.0, "latency.min_speedup": 1.5}
     size, speed = Gates(limits=limits).check({**VALUES, "manifest": {"size_bytes": 7654321}})
@@ -152,3 +158,41 @@ def test_limits_made_in_python_are_checked_too() -> None:
         Gates(limits={"max_bytes": 1})
     with pytest.raises(ConfigError, match="must be at least 0, got nan"):
         Gates(limits={"size.max_bytes": float("nan")})
+
+
+def test_a_limit_may_be_all_that_there_is() -> None:
+    for name, rule in RULES.items():
+        assert outcome(name, 0.0) in ("pass", "fail")
+        if rule.largest == 1:
+            assert outcome(name, 1.0) in ("pass", "fail")
+            with pytest.raises(ConfigError, match=r"must be in \[0, 1\]"):
+                Gates(limits={name: 1.001})
+
+
+def test_a_gate_states_the_number_that_was_held_against_it() -> None:
+    found = {gate.name: gate.value for gate in Gates(limits=dict.fromkeys(RULES, 0.5)).check(VALUES)}
+    assert found == {
+        "accuracy.min_test": 0.88,
+        "accuracy.max_drop": 0.02,
+        "size.max_bytes": 1000,
+        "size.max_deflated_bytes": 800,
+        "size.max_ratio": 0.25,
+        "latency.max_p50_ms": 2.0,
+        "latency.min_speedup": 1.5,
+        "parity.max_difference": 1e-5,
+        "parity.min_top1_agreement": 0.99,
+    }
+
+
+def test_a_policy_file_may_be_as_large_as_said_and_have_any_letters(tmp_path: Any) -> None:
+    text = "# Größe\n[size]\nmax_bytes = 5\n#"
+    (tmp_path / "p.toml").write_text(text + "." * (2**20 - len(text.encode())), encoding="utf-8")
+    assert (tmp_path / "p.toml").stat().st_size == 2**20
+    assert read(tmp_path / "p.toml").limits == {"size.max_bytes": 5}
+
+
+def test_a_number_where_a_section_should_be_is_called_so() -> None:
+    with pytest.raises(ConfigError) as info:
+        from_dict({"size": 3, "sise": 3})
+    assert info.value.problems[0] == "size must be a section with its limits, got 3"
+    assert "unknown section 'sise': did you mean 'size'" in info.value.problems[1]

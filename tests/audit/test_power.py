@@ -37,8 +37,8 @@ def test_the_null_of_the_tpr_is_beta_binomial() -> None:
     for at_least in range(5):
         share = (counts >= at_least).mean()
         assert share == pytest.approx(betabinom.sf(at_least - 1, 30, k + 1, 60 - k), abs=0.013)
-    members, nonmembers = np.array([5.0, 4.0, 0.0]), np.arange(5.0)
-    assert tpr_p_value(members, nonmembers, fpr=0.2) == pytest.approx(betabinom.sf(1, 3, 2, 4))
+    members, nonmembers = np.array([5.0, 4.0, 3.0, 0.0]), np.arange(5.0)  # the one at the threshold does not count
+    assert tpr_p_value(members, nonmembers, fpr=0.2) == pytest.approx(betabinom.sf(1, 4, 2, 4))
     assert tpr_p_value(members, nonmembers, fpr=0.01) is None
 
 
@@ -125,5 +125,74 @@ def test_at_the_margin_equivalence_is_as_rare_as_stated() -> None:
     ],
 )
 def test_options_are_checked(call) -> None:
+    with pytest.raises(UsageError):
+        call()
+
+
+def test_power_of_a_sample_has_each_of_its_options() -> None:
+    got = power_of(sized(300, 3000, 4), auc_margin=0.05, alpha=0.08, power=0.9)
+    assert (got.attacks, got.alpha, got.power, got.auc_margin) == (4, 0.08, 0.9, 0.05)
+    assert got.smallest_auc == smallest_detectable_auc(300, 3000, alpha=0.02, power=0.9)
+    assert got.smallest_tpr == smallest_detectable_tpr(300, 3000, fpr=0.01, alpha=0.02, power=0.9)
+    assert got.pairs_for_margin == pairs_needed(0.05, alpha=0.08, power=0.9)
+    default = power_of(sized(300, 1500, 4))
+    assert (default.alpha, default.power, default.auc_margin) == (0.05, 0.8, 0.02)
+
+
+@pytest.mark.parametrize(("m", "n", "fpr", "alpha"), [(40, 30, 0.4, 0.05), (12, 10, 0.7, 0.2), (9, 200, 0.015, 0.01)])
+@pytest.mark.parametrize("power", [0.5, 0.9])
+def test_the_smallest_tpr_is_that_of_a_search_over_every_count(m, n, fpr, alpha, power) -> None:
+    """The null by counting: of M + N in random order, how many members come before the (k + 1)-th non-member."""
+    k = math.floor(fpr * n + 1e-9)
+
+    def chance(c: int) -> float:
+        ways = (math.comb(k + i, k) * math.comb(n - 1 - k + m - i, m - i) for i in range(c, m + 1))
+        return sum(ways) / math.comb(m + n, m)
+
+    count = next(c for c in range(m + 1) if chance(c) <= alpha)
+    rate = smallest_detectable_tpr(m, n, fpr=fpr, alpha=alpha, power=power)
+    assert binom.sf(count - 1, m, rate) == pytest.approx(power)
+
+
+def test_a_single_member_can_be_enough() -> None:
+    """1 of 100 above everyone but one: 2 / 101. With that power it must be found in 8 of 10 samples."""
+    assert smallest_detectable_tpr(1, 100) == pytest.approx(0.8)
+
+
+def test_examples_and_pairs_that_are_needed_have_each_of_their_options() -> None:
+    z = norm.ppf([0.99, 0.9]).sum()
+    assert pairs_needed(0.05, correlation=0.25, alpha=0.01, power=0.9) == math.ceil(0.75 * z**2 / (3 * 0.05**2))
+    assert pairs_needed(0.1, correlation=-1.0) == math.ceil(2 * norm.ppf([0.95, 0.8]).sum() ** 2 / (3 * 0.1**2))
+    measured = Estimate(0.0, -0.1, norm.ppf(0.99) * 0.03, 0.9, "test")
+    assert examples_needed(measured, 70, margin=0.05, alpha=0.01, power=0.9) == math.ceil(70 * (z * 0.03 / 0.05) ** 2)
+
+
+def test_equivalence_has_a_side_above_and_a_side_below() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(0.3, 1, 900), rng.normal(0, 1, 900)
+    higher, lower = (x + 0.3 + rng.normal(0, 0.05, 900), y), (x, y)
+    for data in ((*higher, *lower), (*lower, *higher)):
+        got = equivalence(*data, margin=0.05, alpha=0.01)
+        assert got.estimate == paired_auc_difference(*data, alpha=0.01)
+        assert min(abs(got.estimate.low), abs(got.estimate.high)) > 0.05
+        assert got.equivalent is False
+        assert equivalence(*data, margin=0.3).equivalent is True
+    bounds = paired_auc_difference(*lower, *higher)
+    assert equivalence(*lower, *higher, margin=-bounds.low).equivalent is False
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(lambda m=m: pairs_needed(m) for m in (-0.1, 1.0, 1.5)),
+        *(lambda c=c: pairs_needed(0.1, correlation=c) for c in (-1.1, 1.1)),
+        *(lambda a=a: smallest_detectable_tpr(5, 500, alpha=a) for a in (-0.1, 0.0, 0.5)),
+        *(lambda p=p: smallest_detectable_tpr(5, 500, power=p) for p in (0.49, 1.0)),
+        *(lambda m=m: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=m) for m in (-0.1, 0.0, 1.0)),
+        lambda: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=0.1, alpha=0.6),
+        *(lambda m=m: equivalence(np.ones(20), np.ones(20), np.ones(20), np.ones(20), margin=m) for m in (-0.1, 1.0)),
+    ],
+)
+def test_options_at_the_edge_of_what_they_may_be_are_refused(call) -> None:
     with pytest.raises(UsageError):
         call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -81,3 +82,33 @@ def test_without_attacks_none_is_the_strongest() -> None:
     assert strongest(nothing).auc.value is None
     with pytest.raises(UsageError):
         highest_auc(nothing)
+
+
+def test_every_part_has_the_level_asked_for() -> None:
+    found = drawn(np.random.default_rng(3), [0.5, 0.4], 400)
+    even, odd = halves(found)
+    got = strongest(found, confidence=0.8)
+    for estimate, judge in ((got.auc, auc), (got.tpr_at_1pct_fpr, functools.partial(tpr_at_fpr, fpr=0.01))):
+        each = [judge(*half.sides(name), confidence=0.8) for name, half in zip(got.chosen, (odd, even), strict=True)]
+        assert each[0].value != each[1].value
+        for bound in ("value", "low", "high"):
+            assert getattr(estimate, bound) == pytest.approx(sum(getattr(e, bound) for e in each) / 2)
+        assert estimate.confidence == 0.8
+        assert estimate.method == f"cross-fitted choice, mean of {each[0].method}"
+
+
+def test_of_equal_attacks_the_first_and_an_auc_of_0_is_none_of_the_highest() -> None:
+    member = np.arange(8) < 4
+    found = scores({"wrong": -1.0 * member, "half": np.zeros(8), "too": np.ones(8)}, member)
+    assert highest_auc(found) == "half"
+    assert strongest(found).chosen == ("half", "half")
+    assert strongest(found).best_of_all == 0.5
+
+
+def test_what_one_half_cannot_say_is_said_of_it() -> None:
+    got = strongest(scores({"a": np.arange(5.0)}, np.arange(5) < 1), confidence=0.9)
+    assert got.auc.note == "in one half, not resolvable: 0 members and 2 non-members, at least 1 of each"
+    assert (got.auc.confidence, got.auc.method) == (0.9, "cross-fitted choice")
+    none = strongest(scores({}, np.arange(4) < 2), confidence=0.9)
+    assert (none.auc.confidence, none.best_of_all) == (0.9, None)
+    assert none.auc.note == none.tpr_at_1pct_fpr.note == "not resolvable: no attack could be run"

@@ -204,8 +204,9 @@ def test_smallest_detectable_auc() -> None:
     rng, edge = np.random.default_rng(5), math.sqrt(2) * norm.ppf(expected)
     found = sum(s.auc(rng.normal(edge, 1, 100), rng.normal(size=100), confidence=0.9).low > 0.5 for _ in range(300))
     assert 0.7 < found / 300 < 0.9
-    with pytest.raises(DataError):
-        s.smallest_detectable_auc(0, 5)
+    for m, n in ((0, 5), (5, 0)):
+        with pytest.raises(DataError):
+            s.smallest_detectable_auc(m, n)
 
 
 def test_paired_auc_difference_matches_the_covariance() -> None:
@@ -302,9 +303,10 @@ def test_the_bootstrap_agrees_with_its_slow_twin(sizes: tuple[int, int], fpr: fl
     monkeypatch.setattr(bootstrap_module, "RESAMPLES", 6000)
     fast, slow = np.round(bootstrap(data, fpr), 9), np.round(plain_bootstrap(data, fpr, 6000), 9)  # equal as reals
     assert ks_2samp(fast, slow).pvalue > 0.01
-    monkeypatch.setattr(bootstrap_module, "CHUNK", 1)
     monkeypatch.setattr(bootstrap_module, "RESAMPLES", 50)
-    assert len(bootstrap(data, fpr)) == 50
+    for chunk in (1, 777, 1500, 5000, 10**6):
+        monkeypatch.setattr(bootstrap_module, "CHUNK", chunk)
+        assert len(bootstrap(data, fpr)) == 50
 
 
 @quick
@@ -351,3 +353,28 @@ def test_scores_and_options_are_checked() -> None:
         s.tpr_at_fpr(np.ones(3), np.ones(3), fpr=0.0)
     with pytest.raises(UsageError):
         s.ppv(np.ones(3), np.ones(3), prior=1.0)
+
+
+@pytest.mark.parametrize("allowed", [1, 5, 20, 51, 100, 400])
+def test_the_outermost_levels_are_as_near_as_the_chance_allows(allowed: int) -> None:
+    n = 5000
+    levels, index = bootstrap_module._levels(np.random.default_rng(13).permutation(n).astype(float), allowed)
+    above = int((index == len(levels) - 1).sum()) if levels[-1] == np.inf else 0
+    below = int((index > 0).sum()) if levels[0] == -np.inf else n
+    assert binom.sf(allowed, n, above / n) <= bootstrap_module.UNSEEN < binom.sf(allowed, n, (above + 1) / n)
+    assert binom.cdf(allowed, n, below / n) <= bootstrap_module.UNSEEN < binom.cdf(allowed, n, (below - 1) / n)
+
+
+def test_a_short_roc_has_every_corner_and_a_thinned_one_those_at_low_rates() -> None:
+    rng = np.random.default_rng(14)
+    members, nonmembers = rng.normal(0.5, 1, 900), rng.normal(0, 1, 1100)
+    fpr, tpr, _ = roc_curve(np.repeat([1, 0], [900, 1100]), np.concatenate([members, nonmembers]))
+    corners = list(zip(fpr.tolist(), tpr.tolist(), strict=True))
+    for points in (len(corners), len(corners) + 1, len(corners) - 1, 40):
+        got = s.roc_points(members, nonmembers, max_points=points)
+        kept = [corners.index(point) for point in zip(got["fpr"], got["tpr"], strict=True)]
+        assert kept[:4] == [0, 1, 2, 3] if points > 40 else [0, 1, 2]
+        assert (kept[-1], len(kept) <= points) == (len(corners) - 1, True)
+        assert (kept == list(range(len(corners)))) == (points >= len(corners))
+        assert max(np.diff(kept)) <= math.ceil(len(corners) / (points // 2 - 1))
+    assert len(kept) > 30, "few of the two halves coincide"

@@ -10,6 +10,7 @@ import pytest
 
 from mobileprune.attacks import ATTACKS, Evidence, Outputs, Scores, score
 from mobileprune.audit.compare import Comparison, against_ceiling, measure
+from mobileprune.audit.power import power_of
 from mobileprune.audit.statistics import Estimate
 from mobileprune.audit.verdict import CAVEAT, EXIT_CODES, Policy, Verdict, _decide
 from mobileprune.audit.verdict import judge as judge_scores
@@ -190,3 +191,100 @@ def test_policy_lists_all_problems() -> None:
     with pytest.raises(ConfigError) as caught:
         Policy(max_auc=0.4, max_canary_auc=float("nan"), auc_margin=0.0, tpr_margin=2.0, alpha=0.5)
     assert len(caught.value.problems) == 5
+
+
+def test_a_model_that_was_not_deployed_by_us_is_not_asked_what_deployment_added() -> None:
+    found = scores(outputs(60, 60))
+    assert [f.question for f in judge_scores(found, None, Policy(), deployed=False).findings] == ["ceiling"]
+    assert [f.question for f in judge_scores(found, None, Policy()).findings] == ["deployment", "ceiling"]
+    with_source = judge_scores(found, found, Policy(), deployed=False)
+    assert [f.question for f in with_source.findings] == ["deployment", "ceiling"]
+
+
+def test_too_few_canaries_leave_their_ceiling_open() -> None:
+    policy = Policy(max_canary_auc=0.7)
+    assert "canary_ceiling" not in by_question(judge(outputs(60, 60), None, policy))
+    finding = by_question(judge(outputs(60, 60, canaries=1), None, policy))["canary_ceiling"]
+    assert (finding.verdict, finding.group, finding.limit, finding.attack) == ("inconclusive", "canaries", 0.7, None)
+    assert "fewer than 2 canaries among the members or the non-members" in finding.sentence
+    assert (finding.estimate.method, finding.estimate.confidence) == ("none", 0.0)
+    assert finding.estimate.note == "not resolvable: fewer than 2 canaries among the members or the non-members"
+
+
+def test_each_question_has_its_own_limit_of_the_policy() -> None:
+    policy = Policy(max_auc=0.7, max_canary_auc=0.8, auc_margin=0.03, tpr_margin=0.04)
+    source = outputs(400, 400, canaries=150)
+    found = by_question(judge(source, source, policy))
+    assert {question: (f.limit, f.group) for question, f in found.items()} == {
+        "deployment": (0.03, "all"),
+        "ceiling": (0.7, "all"),
+        "canary_ceiling": (0.8, "canaries"),
+    }
+    assert by_question(judge(source, None, policy))["deployment"].limit == 0.03
+    raised = by_question(judge(with_margin(source, 4.0), source, replace(policy, auc_margin=0.99)))["deployment"]
+    assert (raised.metric, raised.limit) == ("tpr_at_1pct_fpr", 0.04)
+    assert "TPR at 1% FPR of" in raised.sentence
+
+
+def test_where_membership_is_unsure_nothing_passes_and_what_fails_still_fails() -> None:
+    for leak in (0.0, 2.0):
+        source = scores(outputs(900, 900, leak=leak))
+        sure = by_question(judge_scores(source, source, Policy()))
+        unsure = by_question(judge_scores(source, source, Policy(), unsure="nobody wrote it down"))
+        assert (sure["deployment"].verdict, unsure["deployment"].verdict) == ("pass", "inconclusive")
+        ceiling = unsure["ceiling"]
+        assert (sure["ceiling"].verdict, ceiling.verdict) == (("fail",) * 2 if leak else ("pass", "inconclusive"))
+        assert leak or (ceiling.limit, ceiling.group, ceiling.estimate.value) == (0.6, "all", None)
+        assert leak or ceiling.sentence.endswith("keeps to the limit 0.600: nobody wrote it down.")
+
+
+def test_the_sentence_gives_the_reasons_of_the_outcome_and_no_others() -> None:
+    source = outputs(400, 400, leak=1.5)
+    verdict = judge(source, source, Policy())
+    passed, failed = verdict.findings
+    assert (passed.verdict, failed.verdict) == ("pass", "fail")
+    assert verdict.sentence == f"Fail. {failed.sentence}"
+    shown = failed.estimate
+    assert failed.sentence == (
+        f"Leakage over all members is above the limit (lower bound {shown.low:.3f} > 0.600: "
+        f"AUC of {failed.attack}, all)."
+    )
+    assert (failed.metric, failed.bounds) == ("auc", (shown.low, shown.high))
+    two = judge(source, None, Policy(max_auc=0.99))
+    assert two.sentence == f"Inconclusive. {two.findings[0].sentence}"
+
+
+def test_what_decided_is_shown_even_where_it_is_not_resolvable() -> None:
+    unknown = Estimate(None, None, None, 0.9, "test", "not resolvable: too few")
+    compared = [Comparison("a", "canaries", "tpr_at_1pct_fpr", unknown, 0.3)]
+    finding = _decide("deployment", compared)
+    assert (finding.estimate, finding.attack, finding.group) == (unknown, "a", "canaries")
+    assert (finding.metric, finding.limit, finding.verdict) == ("tpr_at_1pct_fpr", 0.3, "inconclusive")
+    assert finding.sentence.endswith("leakage added by deployment keeps to the limit 0.300: not resolvable: too few.")
+
+
+def test_the_power_is_that_of_each_group() -> None:
+    found = scores(outputs(300, 300, canaries=40))
+    policy = Policy(alpha=0.02, auc_margin=0.07)
+    verdict = judge_scores(found, None, policy)
+    assert verdict.power == {
+        group: power_of(part, auc_margin=0.07, alpha=0.02) for group, part in found.groups().items()
+    }
+    assert (verdict.policy, verdict.caveat) == (policy, CAVEAT)
+    assert verdict.to_dict()["power"]["canaries"] == verdict.power["canaries"].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        *((name, (0.5, 1.0), (0.49, 1.01)) for name in ("max_auc", "max_canary_auc")),
+        *((name, (0.001, 0.999), (0.0, 1.0, -0.1, 1.5)) for name in ("auc_margin", "tpr_margin")),
+        ("alpha", (0.001, 0.499), (0.0, 0.5, -0.1)),
+    ],
+)
+def test_a_policy_may_go_as_far_as_it_says(name: str, good: tuple[float, ...], bad: tuple[float, ...]) -> None:
+    for value in good:
+        assert getattr(Policy(**{name: value}), name) == value
+    for value in bad:
+        with pytest.raises(ConfigError, match=f"{name} must lie"):
+            Policy(**{name: value})

@@ -175,10 +175,12 @@ def test_a_glob_that_matches_nothing_is_refused_with_what_there_is(tmp_path: Pat
 
 
 def test_every_wrong_line_of_a_file_is_named(tmp_path: Path) -> None:
-    path = file(tmp_path, 'a = 1.0\nb = -0.1\nc = "0.5"\nd = true\ne = nan\nf = 0.5\ng = 0\n[h]\nweight = 0.5\n')
+    path = file(
+        tmp_path, 'a = 1.0\nb = -0.1\nc = "0.5"\nd = true\ne = nan\nf = 0.5\ng = 0\ni = false\n[h]\nweight = 0.5\n'
+    )
     with pytest.raises(ConfigError) as refused:
         read_file(path)
-    wrong = ["a = 1.0", "b = -0.1", "c = '0.5'", "d = True", "e = nan", "h = {'weight': 0.5}"]
+    wrong = ["a = 1.0", "b = -0.1", "c = '0.5'", "d = True", "e = nan", "i = False", "h = {'weight': 0.5}"]
     assert refused.value.problems == [
         f"--budget {path}: {line} must be a number in [0, 1); names with dots need quotes" for line in wrong
     ]

@@ -12,7 +12,7 @@ from support.pruning import task
 
 from mobileprune.models import build
 from mobileprune.pruning import METHODS, prune
-from mobileprune.pruning.channels import Channels, last_layer
+from mobileprune.pruning.channels import TOLERANCE, Channels, agree, last_layer
 from mobileprune.pruning.masks import prunable
 
 
@@ -58,6 +58,14 @@ def test_a_unit_of_grouped_convolutions_is_one_channel_of_each_group() -> None:
     model, x = tiny("grouped")
     units = {s.name: s.units for s in channels(model, x).sites}
     assert units == {"stem.0.weight": 8, "reduce.0.weight": 8, "two.0.weight": 4, "four.0.weight": 4}
+    model, x = tiny("depthwise")
+    assert {s.name: s.units for s in channels(model, x).sites} == {"stem.0.weight": 8, "expand.0.weight": 24}
+    model, x = tiny("uneven")
+    assert {s.name: s.units for s in channels(model, x).sites} == {"stem.0.weight": 4, "two.0.weight": 6}
+    model, x = tiny("narrow")
+    found = channels(model, x)
+    assert {s.name: s.units for s in found.sites} == {"stem.0.weight": 8, "two.weight": 2, "wide.0.weight": 6}
+    assert found.left_dense["one.weight"] == "its channels can only go all at once"
     model, x = tiny("multiplied")
     found = channels(model, x)
     assert {s.name: s.units for s in found.sites} == {"depth.0.weight": 3}
@@ -126,6 +134,9 @@ def test_sparsity_is_reached_with_the_fewest_channels() -> None:
         return sum(int((~masks[n]).sum()) for n in found.layers) / sum(weights[n].numel() for n in found.layers)
 
     assert sparsity(found.ratio) >= 0.7 > sparsity(found.ratio - 1 / 256)
+    for wanted in (0.0, 0.05, 0.2, 0.45, 0.6):
+        fewest = next(k for k in range(256) if sparsity(k / 256) >= wanted)
+        assert channels(model, x, channel_ratio=None, sparsity=wanted).ratio == fewest / 256
 
 
 @pytest.mark.parametrize("round_to", [1, 2, 4, 8])
@@ -171,14 +182,29 @@ def test_the_model_is_left_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     model, x = tiny("residual")
     model.train()
     model.get_parameter("head.weight").requires_grad_(False)
-    before = copy.deepcopy(model.state_dict())
+    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     channels(model, x)
     last_layer(model, x)
+    assert torch.equal(torch.get_rng_state(), drawn), "nothing is drawn that others would draw"
     assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["head.weight"]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_outputs_agree_to_the_tolerance_of_the_largest(scale: float) -> None:
+    expected = scale * torch.tensor([1.0, -4.0, 0.0, 0.5], dtype=torch.float64)
+    for place in range(4):
+        off = torch.zeros(4, dtype=torch.float64)
+        off[place] = 4 * scale * TOLERANCE
+        assert agree(expected + 0.99 * off, expected)
+        assert not agree(expected + 1.01 * off, expected)
+    nothing = torch.tensor([torch.nan, 1.0])
+    assert agree(nothing, nothing)
+    assert not agree(torch.ones(2), nothing)
 
 
 @pytest.mark.long

@@ -73,6 +73,11 @@ STAY: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, nn.Module], str
         {"after": conv(4, 8)},
         "the analysis ties its output channels to each other",
     ),
+    "sum of quarters": (
+        lambda net, x: net.after(torch.cat([x[:, :2] + x[:, 2:4], x[:, 4:]], 1)),
+        {"after": conv(6, 8)},
+        "the analysis ties its output channels to each other",
+    ),
     "halves in turn": (
         lambda net, x: x * torch.cat(x.chunk(2, 1)[::-1], 1),
         {},
@@ -95,6 +100,27 @@ def test_channels_that_cannot_be_taken_out_stay_with_a_reason(name: str) -> None
     found = channels(model, x)
     assert {s.name for s in found.sites} == {"last.0.weight", "after.weight"} & set(prunable(model))
     assert found.left_dense == {"stem.weight": reason, "head.weight": "its output channels are the classes"}
+    check(model, x, found)
+
+
+def test_only_the_layers_that_cannot_be_cut_stay_wherever_they_are() -> None:
+    def flow(net: Any, x: Tensor) -> Tensor:
+        x = split(net, net.third(shuffled(net, net.second(net.first(x)))))
+        return pooled(net, net.fifth(shuffled(net, net.fourth(x))))
+
+    torch.manual_seed(0)
+    second, third, fourth = conv(8, 8), conv(8, 8), conv(8, 8)
+    model, x = made(
+        Net(flow, first=bn(1, 8), second=second, third=third, fourth=fourth, fifth=bn(8, 6), head=nn.Linear(6, 3))
+    )
+    found = channels(model, x)
+    assert [s.name for s in found.sites] == ["first.0.weight", "fifth.0.weight"]
+    assert found.left_dense == {
+        "second.weight": CHANGES,
+        "third.weight": COUNTS,
+        "fourth.weight": CHANGES,
+        "head.weight": "its output channels are the classes",
+    }
     check(model, x, found)
 
 
@@ -125,5 +151,6 @@ def test_the_last_layer_is_the_one_called_last(layers: dict[str, nn.Module]) -> 
     defined_first = nn.Linear(8, 3)
     model = Net(lambda net, x: pooled(net, net.stem(x)), head=defined_first, **layers, stem=bn(1, 8))
     assert last_layer(model, torch.zeros(2, *SHAPE)) == "head.weight"
+    assert last_layer(nn.Linear(4, 3), torch.zeros(2, 4)) == "weight"
     with pytest.raises(UsageError, match="calls no convolution or linear layer as a module"):
         last_layer(Net(lambda net, x: x, **layers), torch.zeros(2, *SHAPE))

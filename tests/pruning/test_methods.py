@@ -12,8 +12,9 @@ import torch
 from support.pruning import PATTERNS, examples, network, pruned, same, space, task, units, violations
 from torch import Tensor, nn
 
+from mobileprune.defenses import Plan, Situation, defend
 from mobileprune.errors import UsageError
-from mobileprune.pruning import DATA_FREE, METHODS, SEARCHING, method, prune
+from mobileprune.pruning import DATA_FREE, METHODS, SEARCHING, base, method, prune
 from mobileprune.pruning.budgets import SHARED
 from mobileprune.pruning.masks import count_zeros, prunable
 from mobileprune.resume import Checkpoint
@@ -110,6 +111,26 @@ def test_the_game_is_played_in_both_stages_or_in_none(tmp_path: Path, defense: s
     pruned("mia", defense=defense, checkpoint=lambda stage: Checkpoint(tmp_path / stage, every_secs=0))
     played = {p.name: any("/h/" in key for key in safetensors.torch.load_file(p)) for p in tmp_path.iterdir()}
     assert played == dict.fromkeys(("ADMM", "retraining"), defense != "none")
+
+
+def test_a_defence_is_asked_for_the_stage_that_runs_with_all_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, Situation]] = []
+
+    def watched(spec: str, stage: str, situation: Situation) -> Plan:
+        asked.append((spec, stage, situation))
+        return defend(spec, stage, situation)
+
+    monkeypatch.setattr(base, "defend", watched)
+    model = network()
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    one = replace(task(model, seed=3, defense="ppb", **SHORT), crossfitted=lambda folds: examples(folds))
+    prune(one, METHODS["admm"])
+    assert [(spec, stage) for spec, stage, _ in asked] == [("ppb", "pruning"), ("ppb", "retraining")]
+    for _, _, situation in asked:
+        assert (situation.members, situation.reference) == (one.members, one.reference)
+        assert (situation.num_classes, situation.seed, situation.crossfitted) == (3, 3, one.crossfitted)
+        assert situation.dense is not None
+        assert same(situation.dense.state_dict(), start), "as it was before pruning"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -14,8 +15,9 @@ from support.pruning import PATTERNS, network, scores, site, space, units, viola
 from torch import Tensor, nn
 
 from mobileprune.errors import UsageError
-from mobileprune.pruning.budgets import SHARED, erk, rounded, uniform
+from mobileprune.pruning.budgets import SHARED, Kept, by_score, erk, rounded, uniform
 from mobileprune.pruning.masks import Masks, apply_masks, prunable
+from mobileprune.pruning.patterns import Filters
 from mobileprune.pruning.space import Space
 
 quick = settings(max_examples=20)
@@ -244,3 +246,23 @@ def test_the_sparsity_of_a_model_is_exact_over_the_layers_that_the_pattern_touch
     assert set(masks) == set(found.layers)
     total = sum(len(units(pattern, tuple(mask.shape))) for mask in masks.values())
     assert sum(len(u) for u in kept_units(pattern, masks).values()) == total - round(0.81 * total)
+
+
+@pytest.mark.parametrize(("budget", "share"), [("uniform", uniform), ("erk", erk), ("global", None)])
+def test_the_budget_of_a_model_is_the_one_asked_for(budget: str, share: Callable[..., Kept] | None) -> None:
+    model = network()
+    found = space(model, budget=budget, sparsity=0.7)
+    kept = {name: int(mask.sum()) for name, mask in found.project(prunable(model)).items()}
+    scores = {name: w.detach().abs().flatten() for name, w in prunable(model).items()}
+    assert kept == (share(found.sites, 0.7) if share else by_score(found.sites, scores, 0.7))
+    assert (found.budget, found.ratio) == (budget, 0.7)
+    assert uniform(found.sites, 0.7) != erk(found.sites, 0.7)
+
+
+def test_the_last_of_256_filters_can_be_what_a_sparsity_needs() -> None:
+    weights = {"w": torch.arange(1.0, 257.0).view(256, 1)}
+    found = Space((Filters("w", (256, 1), None),), ("w",), {}, "uniform", 0.5)
+    for dropped in (0, 1, 77, 128, 254, 255):
+        assert found._ratio_for(dropped / 256, weights) == dropped / 256
+    with pytest.raises(UsageError, match="--sparsity 1: even one channel a layer"):
+        found._ratio_for(1.0, weights)

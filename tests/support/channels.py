@@ -128,6 +128,34 @@ def scaled() -> Net:
     return net
 
 
+def narrow() -> Net:
+    """A layer with one channel, which is as many as it has groups, yet no depthwise one; slopes and depth for two."""
+
+    def flow(net: Any, x: Tensor) -> Tensor:
+        return pooled(net, net.wide(net.one(net.depth(net.slopes(net.two(net.stem(x)))))))
+
+    layers = {"stem": bn(1, 8), "two": conv(8, 2), "slopes": nn.PReLU(2), "depth": conv(2, 2, groups=2)}
+    return Net(flow, **layers, one=conv(2, 1), wide=bn(1, 6), head=nn.Linear(6, 3))
+
+
+def uneven() -> Net:
+    """Groups that take 4 channels each and give 6."""
+
+    def flow(net: Any, x: Tensor) -> Tensor:
+        return pooled(net, net.two(net.stem(x)))
+
+    return Net(flow, stem=bn(1, 8), two=bn(8, 12, groups=2), head=nn.Linear(12, 3))
+
+
+def normalised() -> Net:
+    """Instance norm without a scale leaves what is 0 at 0."""
+
+    def flow(net: Any, x: Tensor) -> Tensor:
+        return pooled(net, net.last(net.norm(net.stem(x))))
+
+    return Net(flow, stem=conv(1, 8), norm=nn.InstanceNorm2d(8), last=bn(8, 6), head=nn.Linear(6, 3))
+
+
 def transformer() -> nn.Module:
     """torchvision's ViT: attention and all that layer norm sees stay, hidden units of the MLPs go."""
     vit = torchvision("models.vision_transformer").VisionTransformer
@@ -146,6 +174,9 @@ COUPLINGS = {
     "flattened": flattened,
     "squeeze-excite": squeeze_excite,
     "scaled": scaled,
+    "narrow": narrow,
+    "uneven": uneven,
+    "normalised": normalised,
     "resnet8": lambda: build("resnet8", num_classes=CLASSES, input_shape=SHAPE, seed=0),
 }
 every = pytest.mark.parametrize("name", COUPLINGS)
