@@ -204,7 +204,7 @@ def page(value: dict[str, Any]) -> str:
         "others were asked about their canaries. The MobileNetV2 is of half the width. It was first retrained for 15",
         "epochs, as planned; pruned, it had lost so much accuracy that it was retrained for 80 too. Both are shown:",
         "with the accuracy the leak comes back. A dense file's speed beside itself is 1: how far it is from 1",
-        "here, outside of its interval, is what the load of the machine did to all of this column.\n",
+        "here, outside of its interval, is noise of this machine in all of this column.\n",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
     ]
