@@ -1,4 +1,5 @@
-"""A sweep's result as a committed one: results/<date>-<machine>-<versions>-sweep-NAME.json and results/sweep-NAME.md.
+"""A sweep's result as a committed one: results/<date>-<machine>-<versions>-sweep-NAME.json, results/sweep-NAME.md and
+its page, sweep-NAME.html.
 
 python benchmarks/publish_sweep.py OUTPUT/sweep.json
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ def page(value: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="the document that `mobileprune sweep` wrote")
-    sweep = json.loads(parser.parse_args().sweep.read_text("utf-8"))
+    document = parser.parse_args().sweep
+    sweep = json.loads(document.read_text("utf-8"))
     path = record(f"sweep-{sweep['name']}", {"sweep": sweep})
     value = json.loads(path.read_text("utf-8"))
     (RESULTS / f"{value['benchmark']}.md").write_text(page(value), encoding="utf-8")
+    shutil.copyfile(document.with_suffix(".html"), RESULTS / f"{value['benchmark']}.html")
     print(path)
 
 

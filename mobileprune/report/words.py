@@ -46,6 +46,8 @@ NOT_TRIED = {
 """In short, and with the option that has it tried."""
 UNTRIED = {"references": 0, "queries": 1, "versions": 0}
 OTHERS = "other hardware and runtimes than the machine named below"
+CLEARLY = 1.1
+"""A ratio that one digit shows to be none."""
 SAME = 0.05
 """Points of accuracy: less is no change to report."""
 
@@ -87,6 +89,7 @@ def costs(value: dict[str, Any]) -> Iterator[tuple[str, Parts]]:
         yield "Accuracy", _against(shown, _points([s["accuracy"]["test"] for s in both.values()]))
     yield "File", _size(bench)
     yield "Speed", _speed(bench)
+    yield "Loading", _loading(bench)
     for group, words in GROUPS.items():
         found = {n: best["auc"]["value"] for n, s in both.items() if (best := s["strongest"].get(group))}
         if found and None not in found.values():
@@ -114,6 +117,11 @@ def _size(bench: dict[str, Any]) -> Parts:
     return _against(shown, f", {ratio_of:.1f} times {word}" if sizes[0] != sizes[-1] else "")
 
 
+def _loading(bench: dict[str, Any]) -> Parts:
+    names = [name for name in ("artifact", "baseline") if bench[name]]
+    return _against([at(f"{bench[name]['load_ms']:.3g} ms", "bench", name, "load_ms") for name in names], "")
+
+
 def _speed(bench: dict[str, Any]) -> Parts:
     """Against dense, where that was timed beside it on a machine that had nothing else to do."""
     latency = at(f"{bench['artifact']['latency_ms']['p50']:.3g} ms", "bench", "artifact", "latency_ms", "p50")
@@ -126,5 +134,9 @@ def _speed(bench: dict[str, Any]) -> Parts:
     if speed["low"] <= 1 <= speed["high"]:
         return ("as fast as dense (", interval, ")")
     if speed["low"] > 1:
-        return (f"{speed['value']:.1f} times as fast as dense (", interval, ")")
-    return (f"takes {1 / speed['value']:.1f} times as long as dense (", interval, ")")
+        return (f"{_times(speed['value'])} as fast as dense (", interval, ")")
+    return (f"takes {_times(1 / speed['value'])} as long as dense (", interval, ")")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio >= CLEARLY else f"{ratio:.2f} times"
