@@ -74,7 +74,7 @@ def test_native_kernels_go_to_the_device_with_the_file(command, tiny, tmp_path) 
     assert (value["on_device"]["top1_differ"], value["on_device"]["largest_difference"]) == (0, 0.0)
     assert "ran on native kernels" in value["on_device"]["kernels"]
     done = command("bench", tmp_path / "out", *QUICK, "--device", "local", "--profile", "--json", path)
-    assert {"SparseConvRelu", "SparseGemm"} <= document(path, "device_bench")["operators"].keys()
+    assert {"SparseConvRelu", "Gemm"} <= document(path, "device_bench")["operators"].keys()
     assert "ran on native kernels" in done.out
 
 
