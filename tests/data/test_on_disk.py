@@ -164,7 +164,9 @@ def test_a_full_disk_is_said_with_the_way_out(kind: str, tmp_path: Path, place: 
     if kind == "folder":
         name = folder_of(images, tmp_path / "set")
     command = [sys.executable, "-c", FULL, "train", "--dataset", name, "-o", "model", "--runs", "runs", "--quiet"]
-    environment = os.environ | {"TMPDIR": str(place)}
+    # What counts the lines that run has a file of its own to write, which the limit would meet too.
+    counting = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+    environment = {name: v for name, v in os.environ.items() if name not in counting} | {"TMPDIR": str(place)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
