@@ -25,6 +25,13 @@ class Estimate:
     method: str
     note: str | None = None
 
+    @property
+    def edges(self) -> tuple[float, float, float] | None:
+        """Value, low and high; None where not resolvable."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return self.value, self.low, self.high
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: null where not resolvable, never NaN."""
         return asdict(self)
@@ -77,6 +84,19 @@ def mover_mean(first: tuple[float, float, float], second: tuple[float, float, fl
         (a + b - math.hypot(a - a_low, b - b_low)) / 2,
         (a + b + math.hypot(a_high - a, b_high - b)) / 2,
     )
+
+
+def mover_difference(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """First minus second (value, low, high) with the MOVER interval (Zou & Donner 2008).
+
+    low = a - b - sqrt((a - a_low)^2 + (b_high - b)^2), high likewise. It is that of independent estimates, and too wide
+    for those of the same examples, which go up and down together.
+    """
+    b, b_low, b_high = second
+    value, low, high = mover_mean(first, (-b, -b_high, -b_low))
+    return 2 * value, 2 * low, 2 * high
 
 
 def unanimous_bounds(value: float, pairs: int, *, alpha_low: float, alpha: float) -> tuple[float, float]:

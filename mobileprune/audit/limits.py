@@ -7,8 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mobileprune.audit.intervals import mover_difference
+
 Values = Mapping[str, Any]
 """``audit``, ``manifest`` and ``bench`` as ``report.json`` has them, as far as they are known."""
+
+
+NO_BASELINE = "the dense baseline is not in the run store"
 
 
 class NotMeasured(Exception):
@@ -43,7 +48,7 @@ def _plain(value: float) -> Measured:
 def _accuracy(values: Values, subject: str) -> float:
     subjects = values["audit"]["subjects"]
     if subject not in subjects:
-        raise NotMeasured("the dense baseline is not in the run store")
+        raise NotMeasured(NO_BASELINE)
     found = subjects[subject]["accuracy"].get("test")
     if found is None:
         raise NotMeasured("there are no test images")
@@ -55,13 +60,28 @@ def _drop(values: Values) -> Measured:
     return _plain(round(difference, 12))  # 0.90 - 0.88 is not above 0.02
 
 
+def _added(values: Values, group: str) -> Measured:
+    """AUC of the file's strongest attack above that of the dense baseline's."""
+    subjects, found = values["audit"]["subjects"], []
+    if "dense" not in subjects:
+        raise NotMeasured(NO_BASELINE)
+    for name in ("artifact", "dense"):
+        if group not in subjects[name]["strongest"]:
+            raise NotMeasured("there are too few canaries")
+        auc = subjects[name]["strongest"][group]["auc"]
+        if None in (edges := (auc["value"], auc["low"], auc["high"])):
+            raise NotMeasured(auc["note"])
+        found.append(edges)
+    return Measured(*(round(number, 12) for number in mover_difference(*found)))
+
+
 def _costs(values: Values, side: str = "artifact") -> Mapping[str, Any]:
     """Of the file, or of the dense baseline."""
     bench = values.get("bench")
     if not bench:
         raise NotMeasured("it was not measured")
     if bench.get(side) is None:
-        raise NotMeasured("the dense baseline is not in the run store")
+        raise NotMeasured(NO_BASELINE)
     found: Mapping[str, Any] = bench[side]
     return found
 
@@ -104,6 +124,12 @@ def _parity(values: Values, key: str) -> Measured:
 RULES: dict[str, Rule] = {
     "accuracy.min_test": Rule("test accuracy", False, lambda v: _plain(_accuracy(v, "artifact")), largest=1),
     "accuracy.max_drop": Rule("loss of test accuracy against the dense baseline", True, _drop, largest=1),
+    "added.max_auc": Rule(
+        "AUC over all members, above that of the dense baseline,", True, lambda v: _added(v, "all"), ".3f", largest=1
+    ),
+    "added.max_canary_auc": Rule(
+        "AUC over canaries, above that of the dense baseline,", True, lambda v: _added(v, "canaries"), ".3f", largest=1
+    ),
     "size.max_bytes": Rule("file size in bytes", True, _size, ",.0f"),
     "size.max_deflated_bytes": Rule(
         "deflated file size in bytes", True, lambda v: _plain(_costs(v)["deflated_bytes"]), ",.0f", bench=True

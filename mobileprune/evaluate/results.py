@@ -15,6 +15,7 @@ from mobileprune.audit.compare import Measurement, measure
 from mobileprune.audit.distribution import Distribution, distributions
 from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
+from mobileprune.audit.intervals import mover_difference
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
 from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Effort
@@ -182,14 +183,13 @@ def guessing(subject: Subject) -> str:
 
 
 def _added_by_pruning(file: Subject, dense: Subject) -> Iterator[str]:
-    """Where the file surely leaks more than the dense model: the intervals of their strongest attacks are apart."""
+    """Where the file surely leaks more than the dense model, by the strongest attack on each."""
     for group, scores in file.scores.groups().items():
-        after, before = strongest(scores).auc, strongest(dense.scores.groups()[group]).auc
-        if after.low is not None and before.high is not None and after.low > before.high:
-            yield (
-                f"{WORDS[group]}: the exported file leaks more than the dense model did, AUC {after.value:.3f} "
-                f"[{after.low:.3f}, {after.high:.3f}] after {before.value:.3f} [{before.low:.3f}, {before.high:.3f}]"
-            )
+        ours, theirs = (strongest(part).auc.edges for part in (scores, dense.scores.groups()[group]))
+        more, low, high = mover_difference(ours, theirs) if ours and theirs else (0.0, 0.0, 0.0)
+        if low > 0:
+            said = "the exported file leaks more than the dense model, AUC"
+            yield f"{WORDS[group]}: {said} +{more:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _hardening_notes(artifact: Artifact) -> Iterator[str]:

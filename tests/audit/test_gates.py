@@ -16,8 +16,19 @@ from mobileprune.audit.limits import RULES
 from mobileprune.audit.verdict import Policy
 from mobileprune.errors import ConfigError
 
+
+def auc(value: float) -> dict[str, Any]:
+    """With an interval of 0.03 below and 0.04 above: that of a difference of two is 0.05 to either side."""
+    return {"auc": {"value": value, "low": value - 0.03, "high": value + 0.04, "note": None}}
+
+
 VALUES: dict[str, Any] = {
-    "audit": {"subjects": {"dense": {"accuracy": {"test": 0.9}}, "artifact": {"accuracy": {"test": 0.88}}}},
+    "audit": {
+        "subjects": {
+            "dense": {"accuracy": {"test": 0.9}, "strongest": {"all": auc(0.6), "canaries": auc(0.8)}},
+            "artifact": {"accuracy": {"test": 0.88}, "strongest": {"all": auc(0.66), "canaries": auc(0.9)}},
+        }
+    },
     "manifest": {"size_bytes": 1000, "parity": {"max_difference": 1e-5, "top1_agreement": 0.99}},
     "bench": {
         "artifact": {"size_bytes": 1000, "deflated_bytes": 800, "latency_ms": {"p50": 2.0}},
@@ -30,6 +41,8 @@ VALUES: dict[str, Any] = {
 CASES = {
     "accuracy.min_test": (0.88, 0.8801),
     "accuracy.max_drop": (0.02, 0.0199),
+    "added.max_auc": (0.11, 0.0099),
+    "added.max_canary_auc": (0.15, 0.0499),
     "size.max_bytes": (1000, 999),
     "size.max_deflated_bytes": (800, 799),
     "size.max_ratio": (0.25, 0.2499),
@@ -64,6 +77,35 @@ def test_a_speed_up_is_judged_by_its_interval(low: float, below: float, above: f
     values["bench"]["speedup"] = {"value": value, "low": low, "high": high}
     expected = "pass" if low >= limit else "fail" if high < limit else "inconclusive"
     assert outcome("latency.min_speedup", limit, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.0099, "fail"), (0.01, "inconclusive"), (0.1099, "inconclusive"), (0.11, "pass")]
+)
+def test_what_was_added_is_judged_by_its_interval(limit: float, expected: str) -> None:
+    """0.66 [0.63, 0.70] less 0.60 [0.57, 0.64]: 0.06 [0.01, 0.11]."""
+    assert outcome("added.max_auc", limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda subjects: subjects.pop("dense"), "the dense baseline is not in the run store"),
+        (lambda subjects: subjects["dense"]["strongest"].pop("canaries"), "there are too few canaries"),
+        (
+            lambda subjects: subjects["artifact"]["strongest"]["canaries"]["auc"].update(
+                value=None, low=None, high=None, note="not resolvable: too few"
+            ),
+            "not resolvable: too few",
+        ),
+    ],
+)
+def test_what_was_added_needs_both_sides(change: Any, why: str) -> None:
+    values = copy.deepcopy(VALUES)
+    change(values["audit"]["subjects"])
+    (gate,) = Gates(limits={"added.max_canary_auc": 1}).check(values)
+    assert (gate.outcome, gate.value) == ("inconclusive", None)
+    assert gate.sentence.endswith(f": {why}.")
 
 
 MISSING = {
@@ -174,6 +216,8 @@ def test_a_gate_states_the_number_that_was_held_against_it() -> None:
     assert found == {
         "accuracy.min_test": 0.88,
         "accuracy.max_drop": 0.02,
+        "added.max_auc": 0.06,
+        "added.max_canary_auc": 0.1,
         "size.max_bytes": 1000,
         "size.max_deflated_bytes": 800,
         "size.max_ratio": 0.25,

@@ -15,7 +15,7 @@ from scipy.stats import binomtest, norm
 
 from mobileprune.audit import statistics as s
 from mobileprune.audit.auc import SMALLEST_DELONG
-from mobileprune.audit.intervals import mover_mean, unanimous_bounds
+from mobileprune.audit.intervals import mover_difference, mover_mean, unanimous_bounds
 from mobileprune.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -27,6 +27,12 @@ PAIRED = (s.paired_auc_difference, s.paired_tpr_difference)
 def exact(successes: int, trials: int, confidence: float) -> tuple[float, float]:
     found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return found.low, found.high
+
+
+def test_mover_of_a_difference_by_hand() -> None:
+    """0.8 [0.5, 0.85] less 0.6 [0.2, 0.72]: sqrt(0.3^2 + 0.12^2) below 0.2, sqrt(0.05^2 + 0.4^2) above it."""
+    found = mover_difference((0.8, 0.5, 0.85), (0.6, 0.2, 0.72))
+    assert found == pytest.approx((0.2, 0.2 - 0.3231098884, 0.2 + 0.4031128874))
 
 
 def test_mover_by_hand() -> None:

@@ -66,7 +66,7 @@ def test_a_file_that_leaks_more_than_the_dense_model_is_told(made, splits) -> No
     """The two changed round: the dense network of this fixture knows its members by heart, the pruned one less."""
     artifact, kin, ctx = made
     asked = evaluate.subjects(artifact, kin, splits, ctx)
-    told = "the exported file leaks more than the dense model did, AUC"
+    told = "the exported file leaks more than the dense model, AUC +"
     assert not any(told in note for note in evaluate.result(artifact, splits, asked).notes)
     turned = {**asked, "artifact": asked["dense"], "dense": asked["artifact"]}
     notes = [note for note in evaluate.result(artifact, splits, turned).notes if told in note]
