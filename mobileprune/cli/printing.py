@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-Rows = list[tuple[str, ...]]
+from mobileprune.report.tables import Rows
+
 PIPE_WIDTH = 200  # a pipe has no width to fold to
 
 

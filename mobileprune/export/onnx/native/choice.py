@@ -1,7 +1,7 @@
 """Which layers the native library computes: by a rule, or by what is faster on this machine.
 
-The rule asks for the weights alone, so the same model gives the same bytes on every machine, with the library or
-without. What is measured depends on the machine: for files that are made for machines like this one.
+The rule (benchmarks/kernel_rule.py) asks for the graph alone, so the same model gives the same bytes on every machine,
+with the library or without. What is measured depends on the machine: for files made for machines like this one.
 """
 
 from __future__ import annotations
