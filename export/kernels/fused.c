@@ -56,13 +56,13 @@ static void run_tile(const mp_packed *p, tile *t, int64_t pixels, int64_t number
   if (t->residual) t->residual += from;
   if (t->kept) t->kept += from;
   t->bias = p->bias;
-  t->direct = to - from >= lanes || !sums;
-  t->partial = t->direct ? t->y : sums;
-  t->partial_stride = t->direct ? t->y_stride : MAX_LANES;
+  t->place = to - from >= lanes || !sums ? DIRECT : APART;
+  t->partial = t->place == DIRECT ? t->y : sums;
+  t->partial_stride = t->place == DIRECT ? t->y_stride : MAX_LANES;
   t->last = most(to - from - lanes, 0);
+  t->rows = 1;
+  t->pitch = t->width = to - from;
   t->activation = p->layer.activation;
-  t->num_pieces = 1;
-  t->pieces[0] = (piece){0, 0, (int32_t)(to - from)};
   const tile_kernel kernel = p->set->kernels[p->quads][divided_up(to - from, lanes)];
   for (int64_t block = 0; block < p->blocks; block++) {
     const int64_t part = chunk * p->blocks + block;

@@ -8,7 +8,6 @@
 #define QUAD 4
 #define MAX_TILE 24    /* vectors that a kernel keeps in registers */
 #define MAX_LANES 16   /* floats of a vector */
-#define MAX_PIECES (MAX_TILE * MAX_LANES)
 #define SLACK MAX_LANES /* floats behind a buffer that a vector may read and whose values are not used */
 
 typedef struct {
@@ -25,10 +24,6 @@ typedef struct {
   int32_t unit, count;
 } segment; /* `count` nonzeros of `unit` lie next in the list */
 
-typedef struct {
-  int32_t from, to, count; /* floats [from, from + count) of the tile lie at `to` of the output's plane */
-} piece;
-
 /* How an input lies in memory: planes of each channel, each the padded image (for strides every s-th row and column of it)
    with rows at `pitch`. Output pixel (r, c) is pixel r * pitch + c; those with c >= out[1] are computed and dropped.
    TIGHT    rows follow each other
@@ -44,21 +39,27 @@ typedef struct {
   int64_t phases[2]; /* planes a channel: down and across */
 } geometry;
 
-/* One tile of pixels for a list of segments. */
+/* How a tile's sums lie in y, and its residual: as in the tile; every vector at a place of its own, over what those before it
+   have too much; or in rows that do not begin where vectors do. */
+typedef enum { DIRECT, PLACED, APART } placement;
+
+/* One tile of pixels for a list of segments: some rows of the output, or a part of one. */
 typedef struct {
-  const float *in;     /* first pixel of the tile in channel 0 */
+  const float *in;       /* first pixel of the tile in channel 0 */
   const float *bias;
-  float *partial;      /* sums so far; a unit's rows are `partial_stride` apart */
+  float *partial;        /* sums so far; a unit's rows are `partial_stride` apart */
   int64_t partial_stride;
-  float *y;            /* first pixel of the tile (direct) or of the plane; rows are `y_stride` apart */
+  float *y;              /* first pixel of the tile; a unit's rows are `y_stride` apart */
   const float *residual; /* NULL, or laid out as y */
   int64_t y_stride;
-  int64_t last;        /* where the last vector starts: tiles need not be multiples of a vector, so it may overlap */
-  int first, final, direct;
+  int64_t last;          /* where the last vector starts: tiles need not be multiples of a vector, so it may overlap */
+  int first, final;
   mp_activation activation;
-  const int32_t *kept; /* NULL, or all bits for a pixel that keeps its value and none for one that becomes 0 (direct) */
-  int num_pieces;
-  piece pieces[MAX_PIECES]; /* where not direct */
+  const int32_t *kept;        /* NULL, or all bits for a pixel that keeps its value and none for one that becomes 0 (DIRECT) */
+  placement place;
+  int32_t to[MAX_TILE];       /* PLACED; and the pixels of the last vector, 0: all of it */
+  int tail;
+  int64_t rows, pitch, width; /* APART: rows of `width` floats, in the tile `pitch` apart */
 } tile;
 
 typedef void (*tile_kernel)(const tile *, const segment *, const segment *end, const void *list);

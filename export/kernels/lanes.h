@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define OUTLINE __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 24")
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
@@ -14,6 +15,8 @@ INLINE vector load(const float *from) { return *(const loose *)from; }
 INLINE void store(float *to, vector x) { *(loose *)to = x; }
 INLINE vector all(float x) { return x - (vector){0}; }
 static inline __attribute__((always_inline, unused)) vector chosen(mask m, vector yes, vector no) { return (vector)((m & (mask)yes) | (~m & (mask)no)); }
+
+INLINE vector masked(vector x, mask m) { return (vector)((mask)x & m); }
 
 /* Both give x where it is NaN. */
 #ifndef LARGER
@@ -36,11 +39,6 @@ INLINE void activate(const int vectors, vector *x, mp_activation f) {
     }
 }
 
-INLINE vector activated(vector x, mp_activation f) {
-  activate(1, &x, f);
-  return x;
-}
-
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 
 /* Copies of any length, the last vector over the one before. */
@@ -56,74 +54,73 @@ INLINE void move(float *to, const float *from, int64_t count) {
   }
 }
 
-/* to[i] = from[2 i]; nothing behind the last of them is read. */
-INLINE void move_even(float *to, const float *from, int64_t count) {
-  int64_t i = 0;
-#if defined(__clang__) || __GNUC__ >= 12
-  for (; count >= LANES; i = least(i + LANES, count - LANES)) {
-    const vector a = load(from + 2 * i), b = load(from + 2 * i + LANES - 1);
-    store(to + i, __builtin_shufflevector(a, b, EVEN_THEN_ODD));
-    if (i == count - LANES) return;
-  }
-  for (; count >= 4; i = least(i + 4, count - 4)) {
-    const four a = *(const four *)(from + 2 * i), b = *(const four *)(from + 2 * i + 3);
-    *(four *)(to + i) = __builtin_shufflevector(a, b, 0, 2, 5, 7);
-    if (i == count - 4) return;
-  }
-#endif
-  for (; i < count; i++) to[i] = from[2 * i];
-}
-
-/* The rest of a row of the tile whose sums are in `sums`: residual, activation, and its pixels without those between. */
-static void finish(const tile *t, const float *sums, int64_t row) {
-  float *y = t->y + row * t->y_stride;
-  const float *residual = t->residual ? t->residual + row * t->y_stride : NULL;
-  for (const piece *p = t->pieces; p < t->pieces + t->num_pieces; p++) {
-    const float *from = sums + p->from;
-    float *to = y + p->to;
-    if (p->count < LANES) {
-      float values[LANES];
-      vector x = load(from);
-      if (residual) {
-        move(values, residual + p->to, p->count);
-        x += load(values);
-      }
-      store(values, activated(x, t->activation));
-      move(to, values, p->count);
-      continue;
-    }
-    for (int64_t k = 0;; k = least(k + LANES, p->count - LANES)) {
-      vector x = load(from + k);
-      if (residual) x += load(residual + p->to + k);
-      store(to + k, activated(x, t->activation));
-      if (k == p->count - LANES) break;
-    }
-  }
+INLINE void zero(float *to, int64_t count) {
+  for (; count >= LANES; count -= LANES, to += LANES) store(to, all(0));
+  for (int64_t i = 0; i < count; i++) to[i] = 0;
 }
 
 /* Vector i of a tile of `vectors`; a literal in every use, but for the last. */
 #define AT(i) ((i) == vectors - 1 ? last : (i) * LANES)
 
+static OUTLINE vector activated(vector x, mp_activation f) {
+  activate(1, &x, f);
+  return x;
+}
+
+/* The last `t->tail` pixels of a row's output, from their sums. */
+static OUTLINE void cut(const tile *t, const float *sums, const float *residual, float *y) {
+  float values[LANES];
+  store(values, all(0));
+  if (residual) move(values, residual, t->tail);
+  store(values, activated(load(sums) + load(values), t->activation));
+  move(y, values, t->tail);
+}
+
+/* A row's output from its sums, where vectors and rows of pixels do not begin together. */
+static OUTLINE void take_apart(const tile *t, int vectors, const float *sums, const float *residual, float *y) {
+  float added[(MAX_TILE + 1) * LANES], values[(MAX_TILE + 1) * LANES];
+  zero(added, (vectors + 1) * LANES);
+  for (int64_t row = 0; residual && row < t->rows; row++)
+    move(added + row * t->pitch, residual + row * t->width, t->width);
+  for (int i = 0; i < vectors; i++) {
+    const int64_t at = i == vectors - 1 ? t->last : i * LANES;
+    store(values + at, activated(load(sums + at) + load(added + at), t->activation));
+  }
+  for (int64_t row = 0; row < t->rows; row++) move(y + row * t->width, values + row * t->pitch, t->width);
+}
+
+/* Sums that wait for the next block of channels, or a row of the tile's output. */
 INLINE void end_row(const int vectors, vector *sums, const tile *t, int64_t row) {
   const int64_t last = t->last;
-  if (t->direct && t->final) {
-    const float *residual = t->residual;
-    const int32_t *kept = t->kept;
-    float *y = t->y + row * t->y_stride;
-    if (residual) {
-      residual += row * t->y_stride;
-      UNROLL for (int i = 0; i < vectors; i++) sums[i] += load(residual + AT(i));
-    }
-    activate(vectors, sums, t->activation);
-    if (kept)
-      UNROLL for (int i = 0; i < vectors; i++) sums[i] = (vector)((mask)sums[i] & *(const loose_mask *)(kept + AT(i)));
+  float values[(MAX_TILE + 1) * LANES], *y = t->y + row * t->y_stride;
+  const float *residual = t->residual ? t->residual + row * t->y_stride : NULL;
+  if (!t->final || t->place == APART) {
+    float *to = t->final ? values : t->partial + row * t->partial_stride;
+    UNROLL for (int i = 0; i < vectors; i++) store(to + AT(i), sums[i]);
+    if (t->final) take_apart(t, vectors, values, residual, y);
+    return;
+  }
+  const int32_t *to = t->to;
+  const int cutting = t->place == PLACED && t->tail;
+  if (cutting) store(values, sums[vectors - 1]);
+  if (residual && t->place == DIRECT) {
+    UNROLL for (int i = 0; i < vectors; i++) sums[i] += load(residual + AT(i));
+  } else if (residual) {
+    UNROLL for (int i = 0; i < vectors - 1; i++) sums[i] += load(residual + to[i]);
+    if (!cutting) sums[vectors - 1] += load(residual + to[vectors - 1]);
+  }
+  activate(vectors, sums, t->activation);
+  if (t->kept)
+    UNROLL for (int i = 0; i < vectors; i++) sums[i] = masked(sums[i], *(const loose_mask *)(t->kept + AT(i)));
+  if (t->place == DIRECT) {
     UNROLL for (int i = 0; i < vectors; i++) store(y + AT(i), sums[i]);
     return;
   }
-  float finished[(MAX_TILE + 1) * LANES];
-  float *to = t->final ? finished : t->partial + row * t->partial_stride;
-  UNROLL for (int i = 0; i < vectors; i++) store(to + AT(i), sums[i]);
-  if (t->final) finish(t, finished, row);
+  UNROLL for (int i = 0; i < vectors - 1; i++) store(y + to[i], sums[i]);
+  if (cutting)
+    cut(t, values, residual ? residual + to[vectors - 1] : NULL, y + to[vectors - 1]);
+  else
+    store(y + to[vectors - 1], sums[vectors - 1]);
 }
 
 INLINE void begin_row(const int vectors, vector *sums, const tile *t, int64_t row) {
@@ -184,50 +181,7 @@ INLINE void quads(const int vectors, const tile *t, const segment *s, const segm
   }
 KERNELS(ROWS, QUADS)
 
-INLINE void zero(float *to, int64_t count) {
-  for (; count >= LANES; count -= LANES, to += LANES) store(to, all(0));
-  for (int64_t i = 0; i < count; i++) to[i] = 0;
-}
-
-/* Divisions by 1 are most of all, and slow. */
-INLINE int64_t steps(int64_t length, int64_t stride) { return stride == 1 ? length : divided_up(length, stride); }
-INLINE int64_t rest(int64_t length, int64_t stride) { return stride == 1 ? 0 : length % stride; }
-
-/* The planes of `channels` channels at `x`, height x width each. */
-static void copy(const mp_layer *l, const geometry *at, const float *x, float *to, int64_t channels) {
-  const int64_t height = l->in_size[0], width = l->in_size[1], sh = l->stride[0], sw = l->stride[1];
-  const int64_t last_row = at->plane - at->lead - (at->rows - 1) * at->pitch;
-  for (int64_t down = 0; down < at->phases[0]; down++)
-    for (int64_t across = 0; across < at->phases[1]; across++) {
-      const int64_t top = rest(down * l->dilation[0], sh) - l->pad[0], column = across * l->dilation[1];
-      const int64_t left = (at->kind == SHIFTED ? column : rest(column, sw)) - l->pad[1];
-      const int64_t begin = left < 0 ? steps(-left, sw) : 0;
-      const int64_t end = most(begin, least(steps(most(width - left, 0), sw), at->pitch));
-      float *plane = to + (down * at->phases[1] + across) * at->plane;
-      for (int64_t channel = 0; channel < channels; channel++, plane += channel_floats(at)) {
-        const float *image = x + channel * height * width;
-        float *row = plane + at->lead;
-        zero(plane, at->lead);
-        for (int64_t r = 0, from = top; r < at->rows; r++, from += sh, row += at->pitch) {
-          const int64_t length = r + 1 < at->rows ? at->pitch : last_row;
-          if (from < 0 || from >= height) {
-            zero(row, length);
-            continue;
-          }
-          const float *source = image + from * width + left;
-          for (int64_t c = 0; c < begin; c++) row[c] = 0;
-          if (sw == 1)
-            move(row + begin, source + begin, end - begin);
-          else if (sw == 2)
-            move_even(row + begin, source + 2 * begin, end - begin);
-          else
-            for (int64_t c = begin; c < end; c++) row[c] = source[c * sw];
-          for (int64_t c = end; c < length; c++) row[c] = 0;
-        }
-      }
-    }
-}
-
+#include "copy.h"
 #include "depthwise.h"
 
 #define ROW_ENTRY(n) [n] = rows_##n,

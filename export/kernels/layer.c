@@ -84,7 +84,8 @@ geometry mp_geometry(const mp_layer *l, int lanes, layout kind) {
   int64_t row = at.out[1] + across; /* what the kernel reads for a row of the output */
   if (kind == SHIFTED) {
     row = at.out[1];
-    at.pitch = row < lanes ? row : divided_up(row, lanes) * lanes;
+    const int64_t half = row > lanes / 4 ? lanes / 2 : 1; /* of every other row the loads are aligned, without long gaps */
+    at.pitch = divided_up(row, half) * half;
   } else if (l->stride[1] == 1) { /* the zeros behind a row are those before the next */
     at.pitch = most(l->in_size[1] + most(l->pad[1], l->pad[3]), at.out[1]);
   } else {

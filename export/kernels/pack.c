@@ -113,19 +113,39 @@ static int64_t first_channel(const plan *p, int64_t row) {
   return row / (p->layer.out_channels / p->layer.groups) * (p->layer.in_channels / p->layer.groups);
 }
 
-/* Cycles, in hundredths, of a vector that a nonzero or a quad multiplies, more for one that lies in two cache lines, and of
-   one that is copied. */
-enum { ROW_COST = 92, QUAD_COST = 220, CROSSING_COST = 34, COPY_COST = 800 };
+/* Cycles, in hundredths, of a vector that a nonzero or a quad multiplies, more for one that lies in two cache lines, of a
+   vector of sums that wait for another block of channels, and of one that is copied. */
+enum { ROW_COST = 92, QUAD_COST = 220, CROSSING_COST = 34, PARTIAL_COST = 150, COPY_COST = 800 };
+
+/* Input channels that a block has, about. */
+static int64_t block_channels(const plan *p, const geometry *at, const tiling *tiles) {
+  const mp_layer *l = &p->layer;
+  const int64_t below = (l->kernel[0] - 1) * l->dilation[0] / l->stride[0] * at->pitch;
+  const int64_t slab = 4 * at->phases[0] * at->phases[1] * least(tiles->floats + below, at->plane);
+  if (l->groups > 1 || slab * l->in_channels <= SLAB_BYTES) return l->in_channels;
+  const int64_t enough = divided_up(MIN_COUNT * p->units * l->in_channels, most(p->filled, 1));
+  return least(most(most(SLAB_BYTES / slab, enough), 1), l->in_channels);
+}
+
+/* Elements of the kernel whose vectors do not start where cache lines do. */
+static int64_t crossings(const mp_layer *l, const geometry *at, int64_t lanes) {
+  int64_t n = 0;
+  for (int64_t row = 0; row < l->kernel[0]; row++)
+    for (int64_t column = 0; column < l->kernel[1]; column++)
+      n += at->pitch * 2 % lanes || at->plane % lanes || mp_offset(l, at, row, column) % lanes;
+  return n;
+}
 
 /* What a layout costs for one image, about. A vector that may start anywhere lies in two cache lines the more often, the
    longer it is. */
 static int64_t cost(const plan *p, const geometry *at, const tiling *tiles) {
   const mp_layer *l = &p->layer;
-  const int64_t lanes = p->set->lanes, columns = l->kernel[1];
-  const int64_t aligned = at->pitch % lanes ? 0 : at->kind == ALIGNED ? 1 : at->kind == SHIFTED ? columns : 0;
-  const int64_t crossing = CROSSING_COST * lanes * (columns - aligned) / (MAX_LANES * columns);
+  const int64_t lanes = p->set->lanes;
+  const int64_t crossing = CROSSING_COST * lanes * crossings(l, at, lanes) / (MAX_LANES * l->kernel[0] * l->kernel[1]);
   const int64_t each = (p->rows == QUAD ? QUAD_COST : ROW_COST) + crossing;
-  return tiles->vectors * p->filled * each + (at->copied ? COPY_COST * l->in_channels * channel_floats(at) / lanes : 0);
+  const int64_t partials = (divided_up(l->in_channels, block_channels(p, at, tiles)) - 1) * l->out_channels;
+  return tiles->vectors * (p->filled * each + partials * PARTIAL_COST) +
+         (at->copied ? COPY_COST * l->in_channels * channel_floats(at) / lanes : 0);
 }
 
 /* The cheapest layout; nothing is copied for the sake of alignment alone. */
@@ -150,14 +170,7 @@ static void plan_order(plan *p, int kernel) {
   p->units = l->out_channels / p->rows;
   p->filled = count_filled(l, p->weights, p->rows);
   plan_layout(p, p->set->max_tile[kernel % KINDS]);
-  const int64_t below = (l->kernel[0] - 1) * l->dilation[0] / l->stride[0] * p->at.pitch;
-  const int64_t seen = least(p->tiles.floats + below, p->at.plane);
-  const int64_t slab = 4 * p->at.phases[0] * p->at.phases[1] * seen;
-  p->block_channels = l->in_channels;
-  if (l->groups == 1 && slab * l->in_channels > SLAB_BYTES) {
-    const int64_t enough = divided_up(MIN_COUNT * p->units * l->in_channels, most(p->filled, 1));
-    p->block_channels = least(most(most(SLAB_BYTES / slab, enough), 1), l->in_channels);
-  }
+  p->block_channels = block_channels(p, &p->at, &p->tiles);
   p->blocks = divided_up(l->in_channels, p->block_channels);
   p->block_channels = divided_up(l->in_channels, p->blocks);
   p->blocks = divided_up(l->in_channels, p->block_channels);

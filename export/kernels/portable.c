@@ -14,6 +14,11 @@
 #define KERNELS(R, Q)                                                                                      \
   R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11) R(12) R(13) R(14) R(15) R(16) R(17) R(18) R(19) R(20) \
   R(21) R(22) R(23) R(24) Q(1) Q(2) Q(3) Q(4) Q(5) Q(6)
+#elif defined(MP_X86) /* for processors without AVX2, of which hardly any is left: small */
+#define NAME "portable"
+#define MAX_ROWS 8
+#define MAX_QUADS 2
+#define KERNELS(R, Q) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) Q(1) Q(2)
 #else
 #define NAME "portable"
 #define MAX_ROWS 12

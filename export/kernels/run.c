@@ -44,40 +44,51 @@ static void copy_channels(void *argument, size_t index) {
   p->set->copy(&p->layer, &p->at, x, c->copies + from * channel_floats(&p->at), to - from);
 }
 
-/* Tile `number` of an image: its rows of the output, which lie in pieces, or its part of one row. */
-static void place(tile *t, const mp_packed *p, int64_t number, int64_t *first, int64_t *count) {
-  const int64_t *out = p->at.out, per_row = p->tiles_per_row, lanes = p->set->lanes;
-  const int64_t across = number % per_row, vectors = divided_up(out[1], lanes);
-  const int64_t row = number / per_row * p->rows_per_tile, rows = least(p->rows_per_tile, out[0] - row);
+/* Tile `number` of an image: where it starts in a plane of the input and of the output. */
+typedef struct {
+  int64_t in, out, vectors;
+} start;
+
+static start place(tile *t, const mp_packed *p, int64_t number) {
+  const int64_t width = p->at.out[1], pitch = p->at.pitch, per_row = p->tiles_per_row, lanes = p->set->lanes;
+  const int64_t across = number % per_row, vectors = divided_up(width, lanes);
+  const int64_t row = number / per_row * p->rows_per_tile, rows = least(p->rows_per_tile, p->at.out[0] - row);
   const int64_t from = across * vectors / per_row * lanes;
-  const int64_t to = per_row == 1 ? out[1] : least((across + 1) * vectors / per_row * lanes, out[1]);
-  *first = row * p->at.pitch + from;
-  *count = (rows - 1) * p->at.pitch + to - from;
-  t->direct = rows == 1 && *count >= lanes;
-  t->num_pieces = (int)rows;
-  for (int64_t r = 0; r < rows; r++)
-    t->pieces[r] = (piece){(int32_t)(r * p->at.pitch), (int32_t)((row + r) * out[1] + from), (int32_t)(to - from)};
+  const int64_t to = per_row == 1 ? width : least((across + 1) * vectors / per_row * lanes, width);
+  const int64_t count = (rows - 1) * pitch + to - from;
+  const start s = {row * pitch + from, row * width + from, divided_up(count, lanes)};
+  t->rows = rows;
+  t->pitch = pitch;
+  t->width = to - from;
+  const int wide = pitch % lanes == 0 && pitch <= 2 * width; /* what a row has too much fits into the next */
+  t->place = (rows == 1 || pitch == width) && count >= lanes ? DIRECT : wide ? PLACED : APART;
+  t->tail = (int)(width % lanes && width < lanes ? width : 0);
+  /* Where nobody has what lies behind the tile's pixels, neither sums nor the caller, its last vector need not overlap. */
+  const int free = t->place == PLACED ? t->tail : t->place == APART && p->at.copied && row + rows == p->at.out[0];
+  t->last = free ? (s.vectors - 1) * lanes : most(count - lanes, 0);
+  for (int64_t i = 0; t->place == PLACED && i < s.vectors; i++) {
+    const int64_t at = i == s.vectors - 1 ? t->last : i * lanes;
+    t->to[i] = (int32_t)(at / pitch * width + at % pitch);
+  }
+  return s;
 }
 
 /* Tile `number` of an image for a chunk; `in`: the image's planes. */
 static void run_tile(const call *c, int64_t image, int64_t chunk, int64_t number, const float *in) {
   const mp_packed *p = c->packed;
-  const int64_t lanes = p->set->lanes;
-  int64_t first, count;
   tile t;
-  place(&t, p, number, &first, &count);
-  t.in = in + first;
+  const start s = place(&t, p, number);
+  t.in = in + s.in;
   t.bias = p->bias;
   t.kept = NULL;
-  t.partial = c->partials + image * partial_floats(p) + first;
+  t.partial = c->partials + image * partial_floats(p) + s.in;
   t.partial_stride = partial_stride(p);
   t.y_stride = plane_floats(p);
-  t.last = most(count - lanes, 0);
   t.activation = p->layer.activation;
-  const int64_t start = image * p->layer.out_channels * plane_floats(p) + (t.direct ? t.pieces[0].to : 0);
-  t.y = c->y + start;
-  t.residual = c->residual ? c->residual + start : NULL;
-  const tile_kernel kernel = p->set->kernels[p->quads][divided_up(count, lanes)];
+  const int64_t first = image * p->layer.out_channels * plane_floats(p) + s.out;
+  t.y = c->y + first;
+  t.residual = c->residual ? c->residual + first : NULL;
+  const tile_kernel kernel = p->set->kernels[p->quads][s.vectors];
   for (int64_t block = 0; block < p->blocks; block++) {
     const int64_t part = chunk * p->blocks + block;
     t.first = block == 0;
