@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def build(
         torch.manual_seed(stream(seed, "init"))
         return function(**given)
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), user.importable_here() if is_users(name) else nullcontext():
         try:
             model = repaired(initialise)
         except MobilepruneError:
