@@ -94,6 +94,18 @@ def build(
     return model
 
 
+def lookalikes(name: str, *, num_classes: int, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    """Models whose weights are easily taken for those of ``name``: torchvision's network that ours has the name of,
+    where ours is another one for small images."""
+    theirs = f"torchvision:{name}"
+    if name not in MODELS or not from_torchvision.has(name):
+        return {}
+    try:
+        return {theirs: build(theirs, num_classes=num_classes, input_shape=input_shape, seed=0)}
+    except UsageError:  # it cannot take images as small as these
+        return {}
+
+
 def code_digest(name: str) -> str | None:
     """What the code of a model is known by: changed code must not answer with an old result.
 
