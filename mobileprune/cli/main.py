@@ -23,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         top = parser()
         if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
-            from argcomplete import autocomplete
+            from mobileprune.cli.completion import complete
 
-            autocomplete(top)
+            complete(top)
         return _run(top.parse_args(argv))
     except MobilepruneError as error:
         if verbose:
