@@ -38,6 +38,7 @@ from mobileprune.options import configure as configure
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
+from mobileprune.pipeline.export import planned
 from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
@@ -94,7 +95,7 @@ def export(
     limits = limits_of(policy)
     check_options(config, options)
     chosen.require()
-    check_artifact_output(output, force)
+    check_artifact_output(output, force, lambda: planned(config, source, pruning=pruning))
     folder = run_train(config, ctx) if source is None else given(source, options, ctx, pruning=pruning)
     if pruning:
         folder = run_prune(folder, config, ctx)

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mobileprune.artifact import MANIFEST, Artifact, check_output
+from mobileprune.config import flag
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 
+NAMED = 4
+"""Differences that a message names."""
 
-def check_artifact_output(output: Path, force: bool) -> None:
-    """Say that the output is taken before an hour of work, not after; an artifact there may turn out to be the same."""
+
+def check_artifact_output(output: Path, force: bool, planned: Callable[[], Mapping[str, Any]]) -> None:
+    """UsageError where an artifact surely cannot be written to ``output``; one there may turn out to be the same.
+
+    ``planned``: what is known of the lineage of the one that is to be made. Asked only if one is there.
+    """
     clear_leftovers(output)
     if force or not (output / MANIFEST).is_file():
         check_output(output, force=force)
         return
     try:
-        Artifact.load(output)
+        there = Artifact.load(output).manifest
     except ArtifactError as error:
         raise UsageError(f"{output} exists and is not a readable artifact ({error}); choose another -o") from error
+    if found := list(_differing(there.lineage, planned())):
+        named = ", ".join([*found[:NAMED], *(["..."] if len(found) > NAMED else [])])
+        raise UsageError(
+            f"{output} exists and was made otherwise ({named}); choose another -o or give --force to replace it"
+        )
+
+
+def _differing(recorded: Mapping[str, Any], planned: Mapping[str, Any]) -> Iterator[str]:
+    """Options and tools by which an artifact differs from what is planned."""
+    for part, values in planned.items():
+        there = recorded.get(part)
+        if values is None or not isinstance(there, Mapping):
+            if there != values:
+                yield "pruned or not" if part == "prune" else part
+            continue
+        for key, value in values.items():
+            if key not in there or there[key] != value:
+                yield f"version of {key}" if part == "versions" else flag(key)
 
 
 def check_model_output(output: Path, force: bool) -> None:

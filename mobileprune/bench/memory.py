@@ -31,7 +31,7 @@ class Memory:
 
 def probe_command(artifact_dir: Path, num_threads: int) -> list[str]:
     """The command that measures an artifact, for :func:`peak_load_memory`."""
-    return [sys.executable, "-m", "mobileprune.bench.memory_probe", str(artifact_dir), str(num_threads)]
+    return [sys.executable, "-P", "-m", "mobileprune.bench.memory_probe", str(artifact_dir), str(num_threads)]
 
 
 def peak_load_memory(command: Sequence[str]) -> Memory:
@@ -50,7 +50,8 @@ def peak_load_memory(command: Sequence[str]) -> Memory:
 
 
 def _probe(command: Sequence[str]) -> tuple[int, int, list[str]]:
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the probe imports what we import
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)  # it imports what we import, no more
+    env = os.environ | {"PYTHONPATH": path}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=TIMEOUT_SECS)
     except subprocess.TimeoutExpired:

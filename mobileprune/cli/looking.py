@@ -11,7 +11,7 @@ from mobileprune.cli.printing import plain, plain_rows, print_table, printable
 from mobileprune.cli.progress import Console
 from mobileprune.inspection import tables
 from mobileprune.report.sentences import kernels_sentence, sparsity_sentence
-from mobileprune.report.tables import kernel_rows
+from mobileprune.report.tables import kernel_rows, measured_rows
 
 MAX_CLASSES = 20
 
@@ -67,6 +67,13 @@ def _show_difference(value: dict[str, Any]) -> None:
     print(f"A {printable(value['a'])}\nB {printable(value['b'])}")
     if value["same_file"]:
         print("the model files are the same, byte for byte")
+    if value["measured"]:
+        print_table(plain_rows(measured_rows(value)), "measured, by the report of each")
+    for side, why in zip("AB", value["unread"], strict=True):
+        if why:
+            print(printable(f"nothing measured of {side}: {why}"))
+    for caveat in value["caveats"]:
+        print(printable(f"note: {caveat}"))
     print_table(tables.value_rows(value), "file")
     for rows, title in (
         (tables.layer_difference_rows(value), "layers that differ"),

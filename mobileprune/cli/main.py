@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -15,14 +17,15 @@ from mobileprune.errors import MobilepruneError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    atexit.register(gc.freeze)  # else Python ends by looking through all that torch has made, for up to a second
     argv = sys.argv[1:] if argv is None else argv
     verbose = "-v" in argv or "--verbose" in argv
     try:
         top = parser()
         if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
-            from argcomplete import autocomplete
+            from mobileprune.cli.completion import complete
 
-            autocomplete(top)
+            complete(top)
         return _run(top.parse_args(argv))
     except MobilepruneError as error:
         if verbose:

@@ -57,7 +57,8 @@ def of_function(given: str | Predict) -> Model:
 
     def answer(x: NDArray[np.float32]) -> NDArray[Any]:
         try:
-            return np.asarray(function(x))
+            with user.importable_here():
+                return np.asarray(function(x))
         except Exception as error:  # any code of the user's
             raise ArtifactError(f"--predict {name}: failed on {len(x)} images ({user.one_line(error)})") from error
 

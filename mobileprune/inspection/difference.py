@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mobileprune.errors import ArtifactError
 from mobileprune.inspection.contents import Layer
+from mobileprune.inspection.reported import caveats, measured, report_of
 from mobileprune.inspection.view import View
 
 Pair = list[Any]
@@ -19,7 +21,10 @@ class Difference:
     b: View
 
     def to_dict(self) -> dict[str, Any]:
-        """``values`` and ``layers`` of both, as pairs; of ``operators`` and ``lineage`` only what differs."""
+        """``values`` and ``layers`` of both, as pairs; of ``operators`` and ``lineage`` only what differs.
+
+        ``measured``: by the reports beside them; ``unread``: why one has none; ``caveats``: of holding them together.
+        """
         sides = self.a, self.b
         lineages = [dict(_flat(side.manifest.lineage)) if side.manifest else {} for side in sides]
         return {
@@ -31,7 +36,26 @@ class Difference:
             "layers": _layers(*({layer.name: layer for layer in side.contents.layers} for side in sides)),
             "operators": _operators(self.a.contents.operators, self.b.contents.operators),
             "lineage": _differing(*lineages) if all(lineages) else {},
+            **_reports(*sides),
         }
+
+
+def _reports(*sides: View) -> dict[str, Any]:
+    reports: list[dict[str, Any] | None] = []
+    unread: Pair = []
+    for side in sides:
+        try:
+            reports.append(report_of(side))
+            unread.append(None)
+        except ArtifactError as error:
+            reports.append(None)
+            unread.append(str(error))
+    both = [report for report in reports if report]
+    return {
+        "measured": _pairs(*(measured(report) if report else {} for report in reports)),
+        "unread": unread,
+        "caveats": list(caveats(*both)) if len(both) == len(sides) else [],
+    }
 
 
 def _values(view: View) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def build(
         torch.manual_seed(stream(seed, "init"))
         return function(**given)
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), user.importable_here() if is_users(name) else nullcontext():
         try:
             model = repaired(initialise)
         except MobilepruneError:
@@ -91,6 +92,18 @@ def build(
             with refusing_groups_of_one(model):
                 _try(name, model, num_classes, input_shape)
     return model
+
+
+def lookalikes(name: str, *, num_classes: int, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    """Models whose weights are easily taken for those of ``name``: torchvision's network that ours has the name of,
+    where ours is another one for small images."""
+    theirs = f"torchvision:{name}"
+    if name not in MODELS or not from_torchvision.has(name):
+        return {}
+    try:
+        return {theirs: build(theirs, num_classes=num_classes, input_shape=input_shape, seed=0)}
+    except UsageError:  # it cannot take images as small as these
+        return {}
 
 
 def code_digest(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileprune.errors import CheckpointError
+from mobileprune.models.mismatch import mismatch
 from mobileprune.tensors import Tensors
 
 DAMAGED = (
@@ -35,38 +37,76 @@ def read_weights(path: Path) -> Tensors:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         if path.suffix == ".safetensors":
-            weights: Any = safetensors.torch.load_file(path)
+            read: Any = safetensors.torch.load_file(path)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about what it refuses in a moment anyway
-                weights = torch.load(path, map_location="cpu", weights_only=True)
+                read = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than weights; save it with torch.save(model.state_dict(), ...)"
         ) from error
     except DAMAGED as error:
         raise CheckpointError(f"{path}: corrupt or not a checkpoint ({_first_line(error)})") from error
-    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
-        weights = weights["state_dict"]
-    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
-    if not named or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise CheckpointError(f"{path}: must hold a state dict of tensors; save model.state_dict()")
+    weights = _state_dict(read, path)
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinity; train again or repair it")
-    return cast(Tensors, weights)
+    return weights
 
 
-def load_into(model: nn.Module, path: Path) -> nn.Module:
-    return fill(model, read_weights(path), str(path))
+def _state_dict(value: Any, path: Path) -> Tensors:
+    """``value``, or the one state dict in it: a training loop saves it beside its own state, under any name."""
+    if isinstance(value, dict) and not _holds_weights(value):
+        inside = {name: part for name, part in value.items() if _holds_weights(part)}
+        if len(inside) > 1:
+            names = ", ".join(map(str, inside))
+            raise CheckpointError(f"{path}: holds several state dicts ({names}); save the one that is meant alone")
+        value = next(iter(inside.values()), None)
+    if not _holds_weights(value):
+        raise CheckpointError(f"{path}: must hold a state dict of tensors; save model.state_dict()")
+    return cast(Tensors, value)
 
 
-def fill(model: nn.Module, weights: Tensors, what: str) -> nn.Module:
+def _holds_weights(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        return False
+    tensors = [part for part in value.values() if isinstance(part, Tensor)]
+    return len(tensors) == len(value) and any(tensor.is_floating_point() for tensor in tensors)
+
+
+def unwrapped(weights: Tensors, names: Set[str]) -> Tensors:
+    """``weights`` without what all of their names begin with, if that gives just the ``names`` of the model.
+
+    DataParallel wraps a model as ``module.``, torch.compile as ``_orig_mod.``, training frameworks as they like.
+    """
+    found = weights
+    while found.keys() != names:
+        firsts = {name.partition(".")[0] for name in found}
+        if len(firsts) > 1 or not all("." in name for name in found):
+            return weights
+        found = {name.partition(".")[2]: tensor for name, tensor in found.items()}
+    return found
+
+
+Others = Callable[[], Mapping[str, nn.Module]]
+
+
+def load_into(model: nn.Module, path: Path, others: Others = dict) -> nn.Module:
+    """``model`` with the weights of a user's file, which may be those of a wrapped model.
+
+    ``others``: models that they may be meant for, of which an error tells; made only then.
+    """
+    return fill(model, unwrapped(read_weights(path), model.state_dict().keys()), str(path), others)
+
+
+def fill(model: nn.Module, weights: Tensors, what: str, others: Others = dict) -> nn.Module:
     """``model`` with these weights, in eval mode; CheckpointError, beginning with ``what``, if they do not fit."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{what} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+        why = mismatch(weights, model, others()) or " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{what} does not fit the model: {why}") from error
     return model.eval()
 
 

@@ -30,7 +30,8 @@ from mobileprune.lazy import Sliced, joined, slices
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.inputs import normalise, pixels, splits_for
+from mobileprune.pipeline.inputs import lineage_of, normalise, pixels, splits_for
+from mobileprune.pipeline.prune import pruning_lineage
 from mobileprune.runs import tool_versions
 from mobileprune.runtimes import kernels_used, open_runtime
 from mobileprune.runtimes.kernels import library_sha256
@@ -84,6 +85,25 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
     return Artifact.load(step.path / "artifact")
 
 
+def planned(config: Config, source: str | Path | None, *, pruning: bool) -> dict[str, Any]:
+    """What the lineage of the artifact will say for certain, known before any work; {} where nothing is."""
+    if source is None and config.train.checkpoint and not Path(config.train.checkpoint).is_file():
+        return {}  # whoever reads it says so
+    made_from = lineage_of(config) if source is None else ModelFolder.load(Path(source)).info.config
+    return _decided(made_from | {"prune": pruning_lineage(config.prune)} if pruning else made_from, config)
+
+
+def _decided(made_from: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The part of a lineage that options and installed tools decide."""
+    return {
+        "data": {**made_from["data"], "seed": made_from["seed"]},
+        "train": made_from["train"],
+        "prune": made_from.get("prune"),
+        "export": asdict(config.export),
+        "versions": tool_versions(),
+    }
+
+
 def as_baseline(wanted: ExportConfig) -> ExportConfig:
     """How a model is exported that stands for what was before: dense, in float32 and not hardened."""
     return replace(wanted, harden=NONE, precision="fp32", sparse_format=DENSE, kernels=STOCK)
@@ -107,6 +127,7 @@ def unstable(model: torch.nn.Module, x: torch.Tensor, atol: float) -> str:
 
 def _manifest(file: Path, target: str, storage: dict[str, Any], folder: ModelFolder, config: Config) -> Manifest:
     info = folder.info
+    decided = _decided(info.config, config)
     return Manifest(
         target=target,
         file=file.name,
@@ -123,16 +144,13 @@ def _manifest(file: Path, target: str, storage: dict[str, Any], folder: ModelFol
         storage=storage,
         parity={},
         lineage={
-            "data": {**info.config["data"], "seed": info.config["seed"], "split_sha256": info.split_sha256},
-            "train": info.config["train"],
-            "prune": info.config.get("prune"),
-            "export": asdict(config.export),
+            **decided,
+            "data": {**decided["data"], "split_sha256": info.split_sha256},
             "weights_sha256": folder.weights_sha256,
             "dense_weights_sha256": info.dense_weights_sha256,
             "held_out_unseen": info.held_out_unseen,
             "differential_privacy": info.differential_privacy,
             "removed_channels": sum(map(len, info.removed_channels.values())),
-            "versions": tool_versions(),
         },
         created=_now(),
     )

@@ -33,11 +33,14 @@ def train(config: Config, context: Context) -> ModelFolder:
     mean, std = statistics_of(config.train, splits)
     num_classes, input_shape = len(splits.images.classes), splits.images.shape
 
+    def lookalikes() -> dict[str, torch.nn.Module]:
+        return models.lookalikes(config.train.model, num_classes=num_classes, input_shape=input_shape)
+
     def compute(folder: Path, partial: Path) -> None:
         model = network(config.train, splits, config.training_seed)
         guarantee = None
         if config.train.checkpoint:
-            load_into(model, Path(config.train.checkpoint))
+            load_into(model, Path(config.train.checkpoint), lookalikes)
         else:
             t, members = config.train, examples(splits, splits.members, mean, std)
             reference = examples(splits, splits.reference, mean, std)

@@ -186,3 +186,21 @@ def layer_rows(value: dict[str, Any]) -> Rows:
         ]
         rows.append((name, shape, f"{layer['zeros']:,}", f"{layer['total']:,}", share, *sizes))
     return rows
+
+
+def measured_rows(compared: dict[str, Any]) -> Rows:
+    """What two reports measured, side by side, from the JSON value of a comparison."""
+    shown: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "verdict": ("verdict", str),
+        "test_accuracy": ("test accuracy", "{:.1%}".format),
+        "auc": ("attack AUC, all members", estimate),
+        "attack": ("  strongest attack", str),
+        "canary_auc": ("attack AUC, canaries", estimate),
+        "canary_attack": ("  strongest attack", str),
+        "latency_p50_ms": ("latency p50", "{:.3f} ms".format),
+    }
+    rows: Rows = [("", "A", "B")]
+    for key, (words, write) in shown.items():
+        if key in compared["measured"]:
+            rows.append((words, *("-" if x is None else write(x) for x in compared["measured"][key])))
+    return rows

@@ -9,20 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from mobileprune.artifact import MANIFEST, Manifest, parse_manifest
 from mobileprune.errors import ArtifactError, MobilepruneError
+from mobileprune.inspection.reported import REPORT, document
 from mobileprune.runs import RECORD
-from mobileprune.schemas import parse, problems
 
 DEPTH = 5
 """How far below a folder is looked; a run store's artifacts lie three deep."""
 MOST = 20_000
 """Folders that one look goes through."""
-LARGEST = 64 * 2**20
-"""Bytes of a JSON document that is read."""
-REPORT, SWEEP, PARTIAL = "report.json", "sweep.json", "partial"
+SWEEP, PARTIAL = "sweep.json", "partial"
 RECENT_SECS = 600
 """A step whose partial result was last touched longer ago is taken for one that was killed."""
 
@@ -93,28 +90,6 @@ def _manifest(path: Path, changed: int) -> Manifest:
     if path.stat().st_size > 2**20:
         raise ArtifactError(f"{path}: too large for a manifest")
     return parse_manifest(path)
-
-
-def document(path: Path, schema: str) -> dict[str, Any]:
-    """A JSON file that keeps to its schema; ArtifactError says what is wrong with it."""
-    try:
-        if path.is_symlink() or path.stat().st_size > LARGEST:
-            raise ArtifactError(f"{path.name} is a link, or larger than {LARGEST} bytes")
-        return _document(path, schema, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise ArtifactError(f"{path.name}: {error.strerror}") from error
-
-
-@lru_cache(maxsize=16)
-def _document(path: Path, schema: str, changed: int) -> dict[str, Any]:
-    try:
-        value = parse(path.read_bytes())
-        wrong = problems(value, schema)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path.name} is not JSON: {error}") from error
-    if wrong:
-        raise ArtifactError(f"{path.name} is not what this mobileprune writes: {'; '.join(wrong)}")
-    return {name: part for name, part in value.items() if name != "schema"}
 
 
 def verdict_of(item: Item) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 
 from mobileprune.errors import ArtifactError
 from mobileprune.inspection import Difference, look, tables
+from mobileprune.inspection.reported import REPORT, document
 from mobileprune.report.page import render as render_from
 from mobileprune.report.render import card, html
 from mobileprune.report.sentences import made_by, sparsity_sentence, stored_as
@@ -15,11 +16,9 @@ from mobileprune.report.sweep import sweep_html
 from mobileprune.report.tables import Rows, summary_rows
 from mobileprune.serve.library import (
     RECENT_SECS,
-    REPORT,
     SWEEP,
     Item,
     ago,
-    document,
     manifest_of,
     verdict_of,
 )

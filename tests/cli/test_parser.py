@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
 from dataclasses import asdict, fields
 
 import pytest
@@ -200,22 +194,3 @@ def test_the_policy_that_help_shows_is_the_audits() -> None:
     """Help must not import the audit (it imports numpy), so the defaults stand in both places."""
     shown = {name.removeprefix("--").replace("-", "_"): default for name, (default, _) in POLICY.items()}
     assert shown == asdict(Policy())
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("mobileprune exp", {"export", "explain"}),
-        ("mobileprune export --spars", {"--sparsity", "--sparse-format"}),
-        ("mobileprune export --precision ", {"fp32", "fp16", "int8"}),
-    ],
-)
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on PATH")
-def test_shells_are_told_what_may_come_next(line: str, expected: set[str]) -> None:
-    """As the function does that `register-python-argcomplete mobileprune` defines."""
-    env = os.environ | {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
-    with tempfile.TemporaryFile() as answer:
-        command = f"exec 8>&{answer.fileno()} 9>/dev/null; exec {shlex.join([sys.executable, '-m', 'mobileprune'])}"
-        subprocess.run(["bash", "-c", command], env=env, pass_fds=[answer.fileno()], check=True, capture_output=True)
-        answer.seek(0)
-        assert {word.strip() for word in answer.read().decode().splitlines()} == expected

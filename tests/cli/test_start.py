@@ -57,3 +57,14 @@ def test_the_check_finds_what_takes_torch(model) -> None:
     done = without("torch", "explain", model)
     assert done.returncode == 1
     assert "torch" in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["-P"]], ids=str)
+def test_a_folder_called_like_a_package_is_not_taken_for_it(model, tmp_path, more) -> None:
+    """`python -m` puts the current folder first on the path."""
+    for name in ("onnx", "numpy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not the package')\n")
+    line = [sys.executable, *more, "-m", "mobileprune", "inspect", str(model)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

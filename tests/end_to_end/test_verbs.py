@@ -97,6 +97,29 @@ def test_an_existing_output_is_replaced_only_by_force(command, artifacts, tiny, 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_surely_differs_is_said_before_any_work(command, artifacts, tiny, tmp_path, monkeypatch) -> None:
+    """The same error, and the same way out, as when only the finished file shows it."""
+    monkeypatch.setattr("mobileprune.api.run_train", lambda config, ctx: pytest.fail("work was begun"))
+    out = shutil.copytree(artifacts["onnx"], tmp_path / "out")
+    for flags, named in {
+        ("--sparsity", "0.5"): "--sparsity",
+        ("--seed", "1", "--epochs", "4"): "--seed, --epochs",
+        ("--precision", "int8", "--opset", "20", "--lr", "0.1", "--canaries", "0", "--method", "random"): (
+            "--canaries, --lr, --method, --precision, ..."
+        ),
+        ("--target", "torchscript-lite"): "--target",
+    }.items():
+        done = command("export", "-q", "-o", out, *tiny, *flags)
+        assert done.code == 2
+        assert f"out exists and was made otherwise ({named}); choose another -o or give --force to replace" in done.err
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["lineage"]["versions"]["torch"] = "1.0"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert "(version of torch)" in command("export", "-q", "-o", out, *tiny).err
+    monkeypatch.undo()
+    assert "nowhere.pt: no such checkpoint" in command("export", "-q", "-o", out, "--checkpoint", "nowhere.pt").err
+
+
 def test_train_prune_export_as_a_chain_keep_what_the_model_was_made_from(command, artifacts, tmp_path) -> None:
     """Seed, members and canaries are said once, to ``train``; the later verbs read them from the model folder."""
     dense, pruned, out = (tmp_path / name for name in ("dense", "pruned", "out"))
@@ -120,6 +143,8 @@ def test_train_prune_export_as_a_chain_keep_what_the_model_was_made_from(command
         "seed": 7,
         "split_sha256": made["split_sha256"],
     }
+    assert command("export", pruned, "-o", out, *FAST[4:], "-q").code == 0, "the same may be written there again"
+    assert "(pruned or not)" in command("export", dense, "-o", out, *FAST[4:], "-q").err
     assert as_it_is["audit"]["data"]["counts"]["canary_members"] == 8
     assert sorted(as_it_is["audit"]["subjects"]) == ["artifact", "dense", "source"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 
 from mobileprune.config import TrainConfig
 from mobileprune.errors import CheckpointError
-from mobileprune.models import build
+from mobileprune.models import build, lookalikes
 from mobileprune.models.checkpoint import load_into, read_weights
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pruning.masks import count_zeros, prunable
@@ -51,9 +52,80 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, name: str) -> None:
     assert not restored.training
 
 
-def test_a_training_loops_dictionary_is_unwrapped(tmp_path: Path) -> None:
-    torch.save({"epoch": 3, "state_dict": small().state_dict()}, tmp_path / "a.pt")
-    assert equal(read_weights(tmp_path / "a.pt"), small().state_dict())
+@pytest.mark.parametrize("key", ["state_dict", "model", "net"])
+def test_a_training_loops_dictionary_is_unwrapped(tmp_path: Path, key: str) -> None:
+    model = small()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 1, 4, 4)).sum().backward()
+    optimizer.step()
+    state = {"epoch": 3, "loss": torch.tensor(0.5), "rng": {"cpu": torch.get_rng_state()}}
+    torch.save({**state, "optimizer": optimizer.state_dict(), key: model.state_dict()}, tmp_path / "a.pt")
+    assert equal(read_weights(tmp_path / "a.pt"), model.state_dict())
+
+
+def test_of_several_state_dicts_none_is_guessed(tmp_path: Path) -> None:
+    torch.save({"model": small().state_dict(), "model_ema": small(1).state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"several state dicts \(model, model_ema\); save the one that is meant"):
+        read_weights(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda m: torch.compile(nn.DataParallel(m))])
+def test_what_wrapped_the_model_does_not_matter(tmp_path: Path, wrap: Callable[[nn.Module], nn.Module]) -> None:
+    write(wrap(small()).state_dict(), tmp_path / "a.pt")
+    assert equal(load_into(small(seed=1), tmp_path / "a.pt").state_dict(), small().state_dict())
+
+
+def test_a_models_own_names_are_no_wrapping(tmp_path: Path) -> None:
+    """One that calls its only part ``module`` looks wrapped, and may be wrapped too."""
+    own = nn.Sequential(OrderedDict(module=small(seed=1)))
+    for saved in (nn.Sequential(OrderedDict(module=small())), nn.DataParallel(small())):
+        write(saved.state_dict(), tmp_path / "a.pt")
+        assert equal(load_into(own, tmp_path / "a.pt").module.state_dict(), small().state_dict())
+    unfit = {f"a.{name}": tensor for name, tensor in small().state_dict().items()} | {"b": torch.ones(1)}
+    write(unfit, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"it lacks 0\.weight.*; the model has no a\.0\.weight"):
+        load_into(small(), tmp_path / "a.pt")
+
+
+def test_what_the_data_have_otherwise_is_told(tmp_path: Path) -> None:
+    weights = build("torchvision:resnet18", num_classes=7, input_shape=(3, 32, 32), seed=0).state_dict()
+    write(weights, tmp_path / "a.pt")
+    grey: dict[str, Any] = {"num_classes": 3, "input_shape": (1, 32, 32)}
+    with pytest.raises(CheckpointError) as refused:
+        load_into(build("resnet18", seed=0, **grey), tmp_path / "a.pt", lambda: lookalikes("resnet18", **grey))
+    told = (
+        "--model torchvision:resnet18; the checkpoint is for 7 classes, the data have 3; the checkpoint is for images "
+    )
+    assert str(refused.value).endswith(f"{told}of 3 channels, the data have 1")
+
+
+@pytest.mark.parametrize(
+    ("saved", "classes", "told"),
+    [
+        ("torchvision:resnet18", 3, "(the model's: 64x3x3x3); it looks like weights of --model torchvision:resnet18"),
+        (
+            "torchvision:resnet18",
+            7,
+            "of --model torchvision:resnet18; the checkpoint is for 7 classes, the data have 3",
+        ),
+        ("resnet18", 7, "(the model's: 3); the checkpoint is for 7 classes, the data have 3"),
+        ("resnet20", 3, "other shapes: conv1.weight 16x3x3x3"),
+    ],
+)
+def test_weights_of_another_network_are_named(tmp_path: Path, saved: str, classes: int, told: str) -> None:
+    sizes = {"input_shape": (3, 32, 32), "seed": 0}
+    write(build(saved, num_classes=classes, **sizes).state_dict(), tmp_path / "a.pt")
+    model = build("resnet18", num_classes=3, **sizes)
+    with pytest.raises(CheckpointError) as refused:
+        load_into(model, tmp_path / "a.pt", lambda: lookalikes("resnet18", num_classes=3, input_shape=(3, 32, 32)))
+    assert told in str(refused.value)
+    assert ("torchvision" in told) == ("torchvision" in str(refused.value))
+
+
+def test_only_where_it_is_another_network_torchvisions_is_named() -> None:
+    for name, shape in (("resnet8", (3, 32, 32)), ("torchvision:resnet18", (3, 32, 32)), ("vgg16_bn", (1, 28, 28))):
+        assert lookalikes(name, num_classes=3, input_shape=shape) == {}
+    assert list(lookalikes("resnet18", num_classes=3, input_shape=(3, 32, 32))) == ["torchvision:resnet18"]
 
 
 def test_tied_weights_can_be_saved(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ from torch import nn
 from mobileprune.config import NORMS
 from mobileprune.errors import UsageError
 from mobileprune.files import sha256
-from mobileprune.models import MODELS, build, code_digest
+from mobileprune.models import MODELS, build, code_digest, user
 
 SHAPE = (1, 28, 28)
 
@@ -164,6 +165,27 @@ def test_a_users_code_is_known_by_its_file_and_a_packages_by_its_version(user_mo
     assert code_digest("lenet5") is code_digest("resnet20") is None
     torchvisions = ["mobilenetv2", "resnet18", "vgg16_bn", "torchvision:alexnet"]
     assert {code_digest(name) for name in torchvisions} == {f"torchvision {version('torchvision')}"}
+
+
+def test_the_current_folder_is_on_the_path_for_the_users_code_alone(tmp_path: Path, monkeypatch) -> None:
+    """Else torch takes a folder that is called like a package which it tries to import, such as z3, for it."""
+    (tmp_path / "helper_of_own.py").write_text("SIZE = 6\n")
+    (tmp_path / "own_module.py").write_text(
+        "def net(num_classes):\n"
+        "    import helper_of_own\n"
+        "    from torch import nn\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(helper_of_own.SIZE, num_classes))\n"
+    )
+    (tmp_path / "absent_package").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    build("own_module:net", num_classes=5, input_shape=(1, 2, 3), seed=0)
+    assert sys.path == path
+    assert importlib.util.find_spec("absent_package") is None
+    with user.importable_here(), user.importable_here():
+        assert sys.path == [str(tmp_path), *path]
+        assert importlib.util.find_spec("absent_package") is not None
+    assert sys.path == path
 
 
 @pytest.mark.slow
