@@ -45,6 +45,13 @@ from mobileprune.tensors import load, save
 ANSWERS = "logits.safetensors"
 Predict = Callable[[Sliced[np.float32]], NDArray[Any]]
 PLAIN = Effort()
+SAID = {
+    "dense": "dense baseline",
+    "source": "PyTorch source",
+    "artifact": "exported file",
+    "version": "another version",
+}
+ONE_ANSWER = {"members", "held_out", "test"}
 HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
 
 
@@ -60,13 +67,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Asked:
-    """Who is asked: ``identity`` names it in the run store; ``file`` if it is one; ``shows``: the most it tells."""
+    """Who is asked: ``identity`` names it in the run store; ``file`` if it is one; ``shows``: the most it tells;
+    ``said``: what progress calls it."""
 
     name: str
     identity: dict[str, Any]
     predict: Predict
     file: Artifact | None = None
     shows: Access = "logits"
+    said: str = ""
 
 
 def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
@@ -79,7 +88,7 @@ def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
     if used := kernels_used(artifact):  # other kernels give other last digits
         identity["kernels"] = used.library
     runtime = lru_cache(maxsize=1)(lambda: open_runtime(artifact, context.num_threads))
-    return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact))
+    return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact), SAID[name])
 
 
 def _shown(artifact: Artifact) -> Access:
@@ -94,7 +103,7 @@ def of_source(folder: ModelFolder) -> Asked:
         "info": asdict(folder.info),
         "code": code_digest(folder.info.model),
     }
-    return Asked("source", identity, lambda x: source_logits(folder, x))
+    return Asked("source", identity, lambda x: source_logits(folder, x), said=SAID["source"])
 
 
 def asked_about(splits: Splits) -> NDArray[np.int64]:
@@ -158,7 +167,9 @@ def _kept(
         arrays = {part: np.ascontiguousarray(answer(), np.float64) for part, answer in parts.items()}
         save({part: torch.from_numpy(values) for part, values in arrays.items()}, folder / ANSWERS)
 
-    step = context.store.step("query", {**asked.identity, "split": splits.sha256(), "parts": [*parts], **more}, compute)
+    inputs = {**asked.identity, "split": splits.sha256(), "parts": [*parts], **more}
+    of = ", ".join([asked.said, *(part for part in parts if part not in ONE_ANSWER)])
+    step = context.store.step("query", inputs, compute, of=of)
     return {part: tensor.numpy() for part, tensor in load(step.path / ANSWERS)[0].items()}
 
 

@@ -70,7 +70,7 @@ def of_asked(
         notes.append("the file gets pixels in [0, 1] as they are: neither --mean nor --std was given")
     if values.shape[1] > classes:
         notes.append(f"it has {values.shape[1]} outputs for {classes} classes: labels are taken as the first of them")
-    question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found])
+    question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found], model.name)
     with nullcontext(context) if model.identity else _forgotten(context) as place:
         subject = ask(question, splits, place, effort)
     named = {

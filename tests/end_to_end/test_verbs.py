@@ -78,6 +78,13 @@ def test_an_identical_export_reuses_every_step_and_says_so(command, artifacts, t
     document = read(done.out, "export")
     assert done.code == 0
     assert [step["step"] for step in document["steps"]] == ["train", "prune", "export", "export", *["query"] * 3]
+    assert [step["of"] for step in document["steps"][2:]] == [
+        "pruned lenet5, onnx",
+        "dense lenet5, onnx",
+        "dense baseline",
+        "PyTorch source",
+        "exported file",
+    ]
     assert all(step["reused"] for step in document["steps"])
     assert len(re.findall(r"reused", done.err)) == len(document["steps"])
     first = read(command("inspect", artifacts["onnx"], "--json").out, "inspect")
