@@ -12,6 +12,7 @@ from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
+from mobileprune.report.advice import advice
 from mobileprune.report.device import (
     device_bench_rows,
     device_sentence,
@@ -88,7 +89,7 @@ def foreign(result: ForeignResult) -> None:
     print(f"accuracy on {', '.join(shares)}")
     _attacks(value, "model")
     if value["verdict"]:
-        verdict(value["verdict"], value["gates"])
+        verdict(value)
 
 
 def _attacks(value: dict[str, Any], what: str) -> None:
@@ -119,10 +120,13 @@ def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
+def verdict(audit: dict[str, Any]) -> None:
+    value, gates = audit["verdict"], audit["gates"]
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
+        if more := advice(finding, audit["data"]):
+            print(f"{'':16}{more}")
     print(f"smallest leak that this sample could have shown: {'; '.join(power_sentences(value)) or 'none'}")
     print(value["caveat"])
     if gates:
@@ -134,7 +138,7 @@ def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
 def audit(result: Audited) -> None:
     value = result.to_dict()
     attack(result.attack)
-    verdict(value["verdict"], value["gates"])
+    verdict(value)
 
 
 def report(result: ReportResult) -> None:
@@ -148,7 +152,7 @@ def report(result: ReportResult) -> None:
         print(result.bench.kernels.note)
     if result.device_bench:
         device_bench(result.device_bench)
-    verdict(value["audit"]["verdict"], value["audit"]["gates"])
+    verdict(value["audit"])
     print(f"report: {value['report']['html']}")
 
 
