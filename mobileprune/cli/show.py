@@ -27,13 +27,13 @@ from mobileprune.report.sentences import (
     power_sentences,
     sparsity_sentence,
 )
-from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, rate_rows, summary_rows
+from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, percent, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import case_rows, front, headline
 from mobileprune.sweep.output import TEXT
 from mobileprune.sweep.run import SweepResult
 
-SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}
+SIDES = {"members": "members", "held_out": "non-members"}
 MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all
 
 
@@ -85,7 +85,10 @@ def foreign(result: ForeignResult) -> None:
     """A model that is not an artifact."""
     value = result.to_dict()
     print(printable(f"{value['model']['kind']} {value['model']['name']}, outputs: {value['model']['outputs']}"))
-    shares = (f"{SIDES[side]} {share:.1%}" for side, share in value["subjects"]["artifact"]["accuracy"].items())
+    subject = value["subjects"]["artifact"]
+    shares = [f"{words} {subject['accuracy'][side]:.1%}" for side, words in SIDES.items()]
+    if "test" in subject["accuracy"]:
+        shares.append(f"{value['data']['counts']['test']:,} test images {percent(subject['test_accuracy'])}")
     print(f"accuracy on {', '.join(shares)}")
     _attacks(value, "model")
     if value["verdict"]:

@@ -5,6 +5,7 @@ Every answer is a step of the run store: the same file is never asked the same t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -57,12 +58,21 @@ HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
 
 @dataclass(frozen=True)
 class Subject:
-    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file)."""
+    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file).
+
+    ``right`` of the ``tested`` test images it classifies as they are labelled.
+    """
 
     name: str
     outputs: Outputs
     scores: Scores
-    test_accuracy: float
+    right: int
+    tested: int
+
+    @property
+    def test_accuracy(self) -> float:
+        """NaN where there are no test images."""
+        return self.right / self.tested if self.tested else math.nan
 
 
 @dataclass(frozen=True)
@@ -155,7 +165,7 @@ def ask(
     if refused:
         skipped = {name: refused if "gradients" in ATTACKS[name].needs else why for name, why in scores.skipped.items()}
         scores = replace(scores, skipped=skipped)
-    return Subject(asked.name, outputs, scores, float(correct.mean()))
+    return Subject(asked.name, outputs, scores, int(correct.sum()), len(correct))
 
 
 def _kept(
