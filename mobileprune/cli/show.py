@@ -110,7 +110,7 @@ def _attacks(value: dict[str, Any], what: str) -> None:
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
         print(*epsilon_sentences(value), sep="\n")
-    print(exposed_sentence(value))
+    print(printable(exposed_sentence(value)))
     for note in value["notes"]:
         print(note)
 

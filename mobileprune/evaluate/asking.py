@@ -121,6 +121,12 @@ def asked_about(splits: Splits) -> NDArray[np.int64]:
     return np.concatenate([splits.members, splits.held_out])
 
 
+def files_asked_about(splits: Splits) -> tuple[str, ...]:
+    """Of those examples, in their order; none where the data are not files."""
+    files = splits.images.files or ()
+    return tuple(files[i] for i in asked_about(splits)) if files else ()
+
+
 def answers(asked: Asked, splits: Splits, context: Context) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logits (N, K) on the examples, and (P, K) on the test images."""
     parts = {"members": splits.members, "held_out": splits.held_out, "test": splits.test}

@@ -20,7 +20,7 @@ from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
-from mobileprune.evaluate.asking import PLAIN, Subject
+from mobileprune.evaluate.asking import PLAIN, Subject, files_asked_about
 from mobileprune.evaluate.on_device import OnDevice
 from mobileprune.runtimes import kernels_used
 
@@ -135,7 +135,7 @@ def result(
         effort,
         {name: subject_result(subject) for name, subject in asked.items()},
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
-        exposure(found, highest_auc(found)),
+        exposure(found, highest_auc(found), files=files_asked_about(splits)),
         tuple(_notes(artifact, splits, asked, on_device)),
         on_device,
     )

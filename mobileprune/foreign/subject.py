@@ -26,7 +26,7 @@ SAID = {
 @dataclass(frozen=True)
 class Examined:
     """A stranger's answers and their attacks. ``model``: kind, name, sha256 and what its outputs are; ``data`` as in
-    :class:`mobileprune.evaluate.AttackResult`; ``size`` of a model file."""
+    :class:`mobileprune.evaluate.AttackResult`; ``size`` of a model file; ``files`` of the examples."""
 
     subject: Subject
     model: dict[str, Any]
@@ -34,6 +34,7 @@ class Examined:
     effort: Effort
     notes: tuple[str, ...]
     size: Size | None = None
+    files: tuple[str, ...] = ()
 
 
 def of_outputs(path: Path, effort: Effort, kind: Kind | None = None) -> Examined:
