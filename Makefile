@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS ?= dev
 DEMO := out
 
-.PHONY: demo test test-long coverage lint lock clean
+.PHONY: demo test test-long coverage lint lock site clean
 
 NATIVE := export/CMakeLists.txt $(wildcard export/*.py export/*/*.c export/*/*.h)
 .venv/installed: pyproject.toml $(NATIVE)
@@ -37,5 +37,9 @@ lock: .venv/installed  ## requirements.lock: every package with the hashes of it
 	  --no-emit-index-url --no-emit-find-links --extra dev --output-file requirements.lock pyproject.toml
 	.venv/lock/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json .venv
 
+site: .venv/installed  ## README and what it leads to, and the Python API, as pages in site/
+	rm -rf site
+	$(BIN)/python .ci/pages.py site
+
 clean:
-	rm -rf .venv out
+	rm -rf .venv out site

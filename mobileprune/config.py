@@ -22,6 +22,7 @@ KERNELS = ("stock", "native", "measured")
 ENGINES = ("local", "ray")
 WHERE = ("jobs", "engine", "address")
 """Options of Effort that say where work is done, not what."""
+MOST_CANARIES = 0.5
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
@@ -52,7 +53,7 @@ class DataConfig:
         None,
         "share of members and held-out images that get a wrong label (0.1 for named sets, 0 for your own)",
         low=0.0,
-        high=0.5,
+        high=MOST_CANARIES,
     )
     redraw: int | None = option(None, "throw the coins of membership anew: the data of the N-th reference model", low=0)
 

@@ -109,7 +109,8 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 @dataclass(frozen=True)
 class StepResult:
     """``changed``: dotted keys of the record that differ from the nearest earlier result of the step, such as
-    ``inputs.config.train.epochs`` or ``versions.torch``; empty when reused, or when there is no earlier one."""
+    ``inputs.config.train.epochs`` or ``versions.torch``; empty when reused, or when there is no earlier one.
+    ``of``: what the step was done to, in words; no part of the key."""
 
     step: str
     key: str
@@ -117,26 +118,29 @@ class StepResult:
     reused: bool
     seconds: float
     changed: tuple[str, ...] = ()
+    of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        known = {"step": self.step, "key": self.key, "reused": self.reused, "seconds": round(self.seconds, 3)}
-        return {**known, "changed": list(self.changed)}
+        known = {"step": self.step, "of": self.of, "key": self.key, "reused": self.reused}
+        return {**known, "seconds": round(self.seconds, 3), "changed": list(self.changed)}
 
 
 @dataclass
 class RunStore:
-    """``done`` lists the steps asked for so far; ``on_step`` hears of each as it finishes, ``on_wait`` of the name of
-    one that another process is at."""
+    """``done`` lists the steps asked for so far; ``on_step`` hears of each as it finishes, ``on_wait`` of the name and
+    the object of one that another process is at."""
 
     root: Path = field(default_factory=default_root)
     on_step: Callable[[StepResult], None] | None = None
-    on_wait: Callable[[str], None] | None = None
+    on_wait: Callable[[str, str], None] | None = None
     done: list[StepResult] = field(default_factory=list)
 
-    def step(self, name: str, inputs: dict[str, Any], compute: Callable[[Path, Path], None]) -> StepResult:
+    def step(
+        self, name: str, inputs: dict[str, Any], compute: Callable[[Path, Path], None], *, of: str = ""
+    ) -> StepResult:
         """The result of ``compute(folder, partial)`` for these inputs, computed only if it is not there.
 
-        ``folder`` is to be filled; ``partial`` is kept between attempts, for checkpoints.
+        ``folder`` is to be filled; ``partial`` is kept between attempts, for checkpoints. ``of``: said of it.
         """
         record = record_of(name, inputs)
         path = self.place(name, inputs)
@@ -145,12 +149,12 @@ class RunStore:
         reused, changed = path.is_dir(), tuple[str, ...]()
         if not reused:
             changed = differing(record, path.parent)
-            with self._alone(name, partial):
+            with self._alone(name, of, partial):
                 reused = path.is_dir()  # by the process that was waited for
                 if not reused:
                     self._compute(path, record, compute, partial)
         shutil.rmtree(partial, ignore_errors=True)  # of a run killed just before this line, too
-        return self.note(StepResult(name, path.name, path, reused, time.monotonic() - started, changed))
+        return self.note(StepResult(name, path.name, path, reused, time.monotonic() - started, changed, of))
 
     def place(self, name: str, inputs: dict[str, Any]) -> Path:
         """Where the result for these inputs is, or will be."""
@@ -164,7 +168,7 @@ class RunStore:
         return result
 
     @contextmanager
-    def _alone(self, name: str, partial: Path) -> Iterator[None]:
+    def _alone(self, name: str, of: str, partial: Path) -> Iterator[None]:
         """No other process is in here for the same ``partial``."""
         lock, waited = FileLock(partial / LOCK), False
         while not lock.is_locked:
@@ -176,7 +180,7 @@ class RunStore:
             except Timeout:
                 waited = True
                 if self.on_wait:
-                    self.on_wait(name)
+                    self.on_wait(name, of)
             except OSError as error:
                 raise MobilepruneError(
                     f"cannot write the run store {self.root}: {error.strerror}; choose another with --runs DIR"

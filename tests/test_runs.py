@@ -41,7 +41,7 @@ def test_a_finished_step_is_reused(tmp_path: Path) -> None:
     assert first.path == again.path == elsewhere.path == tmp_path / "train" / first.key
     assert (first.path / "result.txt").read_text() == "run 1"
     assert store.done == heard == [first, again]
-    assert first.to_dict().keys() == {"step", "key", "reused", "seconds", "changed"}
+    assert first.to_dict().keys() == {"step", "of", "key", "reused", "seconds", "changed"}
     assert [problems(result.to_dict(), "step") for result in store.done] == [[], []]
     assert list((tmp_path / "partial").iterdir()) == []
 
@@ -155,6 +155,21 @@ def test_the_console_says_why_a_step_is_new(
     assert capsys.readouterr().err.split() == ["train", "1.0", "s", "0123456789ab", *words.split()]
 
 
+def test_the_console_says_what_a_step_was_done_to_and_the_key_does_not_depend_on_it(tmp_path: Path, capsys) -> None:
+    """Nor can the name of a stranger's model file move the cursor."""
+    console, step = Console(quiet=False), Step()
+    store = RunStore(tmp_path, console.step, console.wait)
+    first, second = (store.step("query", {}, step, of=of) for of in ("dense baseline", "file\x1b[2K.onnx"))
+    console.wait("export", "dense lenet5, onnx")
+    assert (first.key, second.reused, first.to_dict()["of"]) == (second.key, True, "dense baseline")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("  ")[0] for line in lines] == [
+        "ask for outputs: dense baseline",
+        "ask for outputs: file?[2K.onnx",
+        "convert, export, check parity: dense lenet5, onnx: another process is at it; waiting for it",
+    ]
+
+
 @pytest.mark.parametrize("error", [ParityError, KeyboardInterrupt, ValueError])
 def test_a_failed_step_leaves_no_result_and_keeps_its_partial_work(tmp_path: Path, error: type[BaseException]) -> None:
     store, seen = RunStore(tmp_path), []
@@ -183,7 +198,7 @@ def test_a_process_that_finished_first_wins(tmp_path: Path, monkeypatch: pytest.
     def compute(folder: Path, partial: Path) -> None:
         (folder / "result.txt").write_text("ours")
         with monkeypatch.context() as patch:
-            patch.setattr(other, "_alone", lambda name, partial: nullcontext())
+            patch.setattr(other, "_alone", lambda name, of, partial: nullcontext())
             other.step("train", {"a": 1}, Step())
 
     result = ours.step("train", {"a": 1}, compute)
@@ -205,7 +220,9 @@ def compute(folder, partial):
         time.sleep(0.01)
     (folder / "result.txt").write_text(started.read_text())
 
-RunStore(Path(sys.argv[1]), on_wait=lambda name: print("wait for", name, flush=True)).step("train", {"a": 1}, compute)
+RunStore(Path(sys.argv[1]), on_wait=lambda *said: print("wait for", *said, flush=True)).step(
+    "train", {"a": 1}, compute, of="lenet5"
+)
 print("done", flush=True)
 """
 
@@ -225,7 +242,7 @@ def test_two_processes_never_compute_the_same(tmp_path: Path, killed: bool) -> N
         assert first.stdout.readline() == "at it\n"
         second = start("fast")
         assert second.stdout
-        assert second.stdout.readline() == "wait for train\n"
+        assert second.stdout.readline() == "wait for train lenet5\n"
         if killed:
             first.kill()
         else:

@@ -1,11 +1,11 @@
 """Who is exposed: the AUC per class and per kind of example, and the members that stand out most.
 
-Examples are named by their position in the scores, never shown.
+Examples are named by their position in the scores and by their file, where they have one; never shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,12 +22,13 @@ METHOD = "simultaneous (Bonferroni)"
 
 @dataclass(frozen=True)
 class Example:
-    """One member: its position in the scores, its label, whether it is a canary, and its score."""
+    """One member: its position in the scores, its label, whether it is a canary, its score, and its file if known."""
 
     position: int
     label: int
     canary: bool
     score: float
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,26 @@ class Exposure:
         }
 
 
-def exposure(scores: Scores, attack: str, *, fpr: float = 0.01, k: int = 10, confidence: float = 0.95) -> Exposure:
-    """The breakdown of one attack by the labels and the kinds of examples that occur, and its k surest members."""
+def exposure(
+    scores: Scores,
+    attack: str,
+    *,
+    fpr: float = 0.01,
+    k: int = 10,
+    confidence: float = 0.95,
+    files: Sequence[str] = (),
+) -> Exposure:
+    """The breakdown of one attack by the labels and the kinds of examples that occur, and its k surest members.
+
+    ``files``: of every example, if any are known.
+    """
     classes = {str(label): scores.labels == label for label in np.unique(scores.labels)}
     kinds = {"canaries": scores.canary, "others": ~scores.canary} if scores.canary.any() else {}
     return Exposure(
         attack,
         breakdown(scores, attack, classes, confidence=confidence),
         breakdown(scores, attack, kinds, confidence=confidence),
-        most_exposed(scores, attack, fpr=fpr, k=k),
+        most_exposed(scores, attack, fpr=fpr, k=k, files=files),
     )
 
 
@@ -106,7 +118,7 @@ def breakdown(
     return found
 
 
-def most_exposed(scores: Scores, attack: str, *, fpr: float = 0.01, k: int = 10) -> Exposed:
+def most_exposed(scores: Scores, attack: str, *, fpr: float = 0.01, k: int = 10, files: Sequence[str] = ()) -> Exposed:
     """The at most k members with the highest scores strictly above the threshold for ``fpr``; of equal ones the first.
 
     The threshold is the smallest score with an empirical FPR <= fpr; it needs 1 / fpr non-members.
@@ -117,5 +129,8 @@ def most_exposed(scores: Scores, attack: str, *, fpr: float = 0.01, k: int = 10)
     threshold = threshold_at_fpr(values[~scores.member], fpr)
     above = np.flatnonzero(scores.member & (values > threshold))
     surest = above[np.argsort(-values[above], kind="stable")][:k]
-    examples = (Example(int(i), int(scores.labels[i]), bool(scores.canary[i]), float(values[i])) for i in surest)
+    examples = (
+        Example(int(i), int(scores.labels[i]), bool(scores.canary[i]), float(values[i]), files[i] if files else None)
+        for i in surest
+    )
     return Exposed(attack, fpr, threshold, len(above), fpr * m, tuple(examples))

@@ -72,6 +72,14 @@ def clopper_pearson(successes: float, trials: int, *, confidence: float = 0.95) 
     return low, high
 
 
+def rate(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+    """successes / trials with its Clopper-Pearson interval; not resolvable of no trials."""
+    method = "Clopper-Pearson"
+    if trials == 0:
+        return not_resolvable("nothing was tried", confidence=confidence, method=method)
+    return Estimate(successes / trials, *clopper_pearson(successes, trials, confidence=confidence), confidence, method)
+
+
 def mover_mean(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float, float]:
     """Mean of two rates (value, low, high) with the MOVER interval (Zou & Donner 2008).
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from mobileprune.attacks import Group, Scores
 from mobileprune.audit.compare import Comparison, Metric, against_ceiling, against_source
 from mobileprune.audit.intervals import not_resolvable
+from mobileprune.audit.more import More, more_needed
 from mobileprune.audit.power import Power, power_of
 from mobileprune.audit.statistics import Estimate
 from mobileprune.errors import ConfigError
@@ -62,7 +63,8 @@ class Finding:
     """The answer to one question and the comparison that decided it (``attack`` None: there was none).
 
     ``estimate.high`` is the one-sided upper bound that a pass needs below ``limit``, ``estimate.low``
-    the one-sided lower bound that a fail needs above it.
+    the one-sided lower bound that a fail needs above it. ``more``: the examples that an inconclusive answer lacks,
+    where it lacks nothing else.
     """
 
     question: Question
@@ -73,6 +75,7 @@ class Finding:
     group: Group
     metric: Metric
     sentence: str
+    more: More | None = None
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
@@ -168,7 +171,10 @@ def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:
         "inconclusive": f"may lie on either side of the limit {shown.limit:.3f} ({low:.3f} to {high:.3f}: {where})",
     }
     sentence = f"{SUBJECTS[question].capitalize()} {words[verdict]}."
-    return Finding(question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence)
+    more = more_needed(compared) if verdict == "inconclusive" else None
+    return Finding(
+        question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence, more
+    )
 
 
 def _undecided(question: Question, group: Group, limit: float, reason: str, shown: Comparison | None = None) -> Finding:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mobileprune.cli.printing import printable
 from mobileprune.runs import StepResult
 from mobileprune.sweep.clock import in_words
 
@@ -27,6 +28,8 @@ WORDS = {
     "point": "export and attack",
     "timing": "time",
 }
+WIDTH = 50
+"""Of what is done and to what, in characters."""
 NAMED = 2
 """Changed keys that a line names; of more it says how many."""
 MANY = 8
@@ -69,23 +72,33 @@ class Console:
         # Of several steps of a kind each differs from the one before: only the first tells of an earlier run.
         why = "" if step.step in self._kinds else why_new(step.changed)
         self._kinds.add(step.step)
-        line = f"{WORDS.get(step.step, step.step):<30} {state:>8}  {step.key[:12]}  {why}"
+        line = f"{titled(step.step, step.of):<{WIDTH}} {state:>8}  {step.key[:12]}  {why}"
         self._console.print(line.rstrip(), markup=False, soft_wrap=True)
 
-    def wait(self, step: str) -> None:
-        self._console.print(f"{WORDS.get(step, step)}: another process is at it; waiting for it", markup=False)
+    def wait(self, step: str, of: str) -> None:
+        line = f"{titled(step, of)}: another process is at it; waiting for it"
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def task(self, heard: Heard) -> None:
         """One more task of a sweep is done; what no work was needed for says nothing."""
         if heard.error:
-            self._console.print(f"{WORDS[heard.kind]}: failed: {heard.error}", markup=False, soft_wrap=True)
+            self._console.print(f"{titled(heard.kind, heard.of)}: failed: {heard.error}", markup=False, soft_wrap=True)
         elif not heard.reused:
             left = "" if heard.seconds_left is None else f"about {in_words(heard.seconds_left)} left"
-            line = f"{heard.done:>5}/{heard.total}  {WORDS[heard.kind]:<34} {heard.seconds:>7.1f} s  {left}"
+            task = f"{heard.done:>5}/{heard.total}  {titled(heard.kind, heard.of):<{WIDTH}}"
+            line = f"{task} {heard.seconds:>7.1f} s  {left}"
             self._console.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         self._console.print(text)
+
+
+def titled(step: str, of: str) -> str:
+    """
+    >>> titled("query", "dense baseline")
+    'ask for outputs: dense baseline'
+    """
+    return printable(f"{WORDS.get(step, step)}: {of}" if of else WORDS.get(step, step))
 
 
 def why_new(changed: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
 from mobileprune.models.folder import ModelFolder
+from mobileprune.report.advice import advice
 from mobileprune.report.device import (
     device_bench_rows,
     device_sentence,
@@ -26,13 +27,13 @@ from mobileprune.report.sentences import (
     power_sentences,
     sparsity_sentence,
 )
-from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, rate_rows, summary_rows
+from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, percent, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import case_rows, front, headline
 from mobileprune.sweep.output import TEXT
 from mobileprune.sweep.run import SweepResult
 
-SIDES = {"members": "members", "held_out": "non-members", "test": "test images"}
+SIDES = {"members": "members", "held_out": "non-members"}
 MAX_FINDINGS = 50  # of thousands that debug records give; --json lists all
 
 
@@ -84,11 +85,14 @@ def foreign(result: ForeignResult) -> None:
     """A model that is not an artifact."""
     value = result.to_dict()
     print(printable(f"{value['model']['kind']} {value['model']['name']}, outputs: {value['model']['outputs']}"))
-    shares = (f"{SIDES[side]} {share:.1%}" for side, share in value["subjects"]["artifact"]["accuracy"].items())
+    subject = value["subjects"]["artifact"]
+    shares = [f"{words} {subject['accuracy'][side]:.1%}" for side, words in SIDES.items()]
+    if "test" in subject["accuracy"]:
+        shares.append(f"{value['data']['counts']['test']:,} test images {percent(subject['test_accuracy'])}")
     print(f"accuracy on {', '.join(shares)}")
     _attacks(value, "model")
     if value["verdict"]:
-        verdict(value["verdict"], value["gates"])
+        verdict(value)
 
 
 def _attacks(value: dict[str, Any], what: str) -> None:
@@ -106,7 +110,7 @@ def _attacks(value: dict[str, Any], what: str) -> None:
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
         print(*epsilon_sentences(value), sep="\n")
-    print(exposed_sentence(value))
+    print(printable(exposed_sentence(value)))
     for note in value["notes"]:
         print(note)
 
@@ -119,10 +123,13 @@ def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
+def verdict(audit: dict[str, Any]) -> None:
+    value, gates = audit["verdict"], audit["gates"]
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
+        if more := advice(finding, audit["data"]):
+            print(f"{'':16}{more}")
     print(f"smallest leak that this sample could have shown: {'; '.join(power_sentences(value)) or 'none'}")
     print(value["caveat"])
     if gates:
@@ -134,7 +141,7 @@ def verdict(value: dict[str, Any], gates: list[dict[str, Any]]) -> None:
 def audit(result: Audited) -> None:
     value = result.to_dict()
     attack(result.attack)
-    verdict(value["verdict"], value["gates"])
+    verdict(value)
 
 
 def report(result: ReportResult) -> None:
@@ -148,7 +155,7 @@ def report(result: ReportResult) -> None:
         print(result.bench.kernels.note)
     if result.device_bench:
         device_bench(result.device_bench)
-    verdict(value["audit"]["verdict"], value["audit"]["gates"])
+    verdict(value["audit"])
     print(f"report: {value['report']['html']}")
 
 

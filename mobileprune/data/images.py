@@ -18,7 +18,8 @@ class Images:
     """Labelled images: ``pixels`` (N, C, H, W) uint8, ``labels`` (N,) int64 in [0, len(classes)).
 
     ``pixels`` may be larger than memory: take slices of :meth:`rows`.
-    ``member`` (N,) bool, where the data say which images a given model was trained on.
+    ``member`` (N,) bool, where the data say which images a given model was trained on. ``files``: N paths relative to
+    the data's folder, where they come from one: for a report, never for what leaves with the model.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Images:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     member: NDArray[np.bool_] | None = None
+    files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] not in (1, 3):

@@ -6,6 +6,7 @@ data cannot be audited. Then the split follows the statement instead of a coin.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -59,7 +60,13 @@ def load_folder(path: Path) -> Images:
     pixels = on_disk(name, (_read_as(shape, file, mode) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
     member = np.array([inside for _, _, inside in files]) if stated else None
-    return Images(name, pixels, labels, classes, member)
+    names = tuple(_readable(file.relative_to(path).as_posix()) for file, _, _ in files)
+    return Images(name, pixels, labels, classes, member, names)
+
+
+def _readable(name: str) -> str:
+    """Bytes that are no text, which file systems allow in names, become question marks."""
+    return os.fsencode(name).decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
 
 
 def _why_none(path: Path) -> str:

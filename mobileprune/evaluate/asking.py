@@ -5,6 +5,7 @@ Every answer is a step of the run store: the same file is never asked the same t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -45,28 +46,46 @@ from mobileprune.tensors import load, save
 ANSWERS = "logits.safetensors"
 Predict = Callable[[Sliced[np.float32]], NDArray[Any]]
 PLAIN = Effort()
+SAID = {
+    "dense": "dense baseline",
+    "source": "PyTorch source",
+    "artifact": "exported file",
+    "version": "another version",
+}
+ONE_ANSWER = {"members", "held_out", "test"}
 HARDENED: dict[str, Access] = {"label-only": "labels", "topk": "top-k"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file)."""
+    """One model's answers. ``name``: dense (exported baseline), source (PyTorch, pruned) or artifact (the file).
+
+    ``right`` of the ``tested`` test images it classifies as they are labelled.
+    """
 
     name: str
     outputs: Outputs
     scores: Scores
-    test_accuracy: float
+    right: int
+    tested: int
+
+    @property
+    def test_accuracy(self) -> float:
+        """NaN where there are no test images."""
+        return self.right / self.tested if self.tested else math.nan
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Who is asked: ``identity`` names it in the run store; ``file`` if it is one; ``shows``: the most it tells."""
+    """Who is asked: ``identity`` names it in the run store; ``file`` if it is one; ``shows``: the most it tells;
+    ``said``: what progress calls it."""
 
     name: str
     identity: dict[str, Any]
     predict: Predict
     file: Artifact | None = None
     shows: Access = "logits"
+    said: str = ""
 
 
 def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
@@ -79,7 +98,7 @@ def of_artifact(name: str, artifact: Artifact, context: Context) -> Asked:
     if used := kernels_used(artifact):  # other kernels give other last digits
         identity["kernels"] = used.library
     runtime = lru_cache(maxsize=1)(lambda: open_runtime(artifact, context.num_threads))
-    return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact))
+    return Asked(name, identity, lambda x: runtime().predict(x), artifact, _shown(artifact), SAID[name])
 
 
 def _shown(artifact: Artifact) -> Access:
@@ -94,12 +113,18 @@ def of_source(folder: ModelFolder) -> Asked:
         "info": asdict(folder.info),
         "code": code_digest(folder.info.model),
     }
-    return Asked("source", identity, lambda x: source_logits(folder, x))
+    return Asked("source", identity, lambda x: source_logits(folder, x), said=SAID["source"])
 
 
 def asked_about(splits: Splits) -> NDArray[np.int64]:
     """The examples that are attacked: members, then held-out."""
     return np.concatenate([splits.members, splits.held_out])
+
+
+def files_asked_about(splits: Splits) -> tuple[str, ...]:
+    """Of those examples, in their order; none where the data are not files."""
+    files = splits.images.files or ()
+    return tuple(files[i] for i in asked_about(splits)) if files else ()
 
 
 def answers(asked: Asked, splits: Splits, context: Context) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -146,7 +171,7 @@ def ask(
     if refused:
         skipped = {name: refused if "gradients" in ATTACKS[name].needs else why for name, why in scores.skipped.items()}
         scores = replace(scores, skipped=skipped)
-    return Subject(asked.name, outputs, scores, float(correct.mean()))
+    return Subject(asked.name, outputs, scores, int(correct.sum()), len(correct))
 
 
 def _kept(
@@ -158,7 +183,9 @@ def _kept(
         arrays = {part: np.ascontiguousarray(answer(), np.float64) for part, answer in parts.items()}
         save({part: torch.from_numpy(values) for part, values in arrays.items()}, folder / ANSWERS)
 
-    step = context.store.step("query", {**asked.identity, "split": splits.sha256(), "parts": [*parts], **more}, compute)
+    inputs = {**asked.identity, "split": splits.sha256(), "parts": [*parts], **more}
+    of = ", ".join([asked.said, *(part for part in parts if part not in ONE_ANSWER)])
+    step = context.store.step("query", inputs, compute, of=of)
     return {part: tensor.numpy() for part, tensor in load(step.path / ANSWERS)[0].items()}
 
 

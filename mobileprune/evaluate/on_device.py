@@ -57,7 +57,7 @@ def of_device(artifact: Artifact, context: Context, there: DeviceRuntime) -> Ask
     """The artifact, to be asked through ``there``."""
     here = of_artifact("artifact", artifact, context)
     identity = {**here.identity, "kernels": there.kernels and there.kernels.library, "device": there.identity()}
-    return replace(here, identity=identity, predict=there.predict)
+    return replace(here, identity=identity, predict=there.predict, said=f"{here.said}, on the device")
 
 
 def on_device(there: Subject, here: Subject, runtime: DeviceRuntime) -> OnDevice:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,13 @@ from mobileprune.audit.compare import Measurement, measure
 from mobileprune.audit.distribution import Distribution, distributions
 from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
-from mobileprune.audit.intervals import mover_difference
+from mobileprune.audit.intervals import Estimate, mover_difference, rate
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
 from mobileprune.audit.verdict import Policy, Verdict, judge
 from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
-from mobileprune.evaluate.asking import PLAIN, Subject
+from mobileprune.evaluate.asking import PLAIN, Subject, files_asked_about
 from mobileprune.evaluate.on_device import OnDevice
 from mobileprune.runtimes import kernels_used
 
@@ -37,8 +36,11 @@ LEAST_SKILL = 0.15
 
 @dataclass(frozen=True)
 class SubjectResult:
+    """``accuracy`` by the side of the examples; ``test_accuracy``: that on test images with its interval."""
+
     name: str
     accuracy: dict[str, float]
+    test_accuracy: Estimate
     measurements: dict[Group, dict[str, Measurement]]
     strongest: dict[Group, Strongest]
     distributions: dict[Group, Distribution]
@@ -49,6 +51,7 @@ class SubjectResult:
         strongest = {group: found.to_dict() for group, found in self.strongest.items()}
         return {
             "accuracy": self.accuracy,
+            "test_accuracy": self.test_accuracy.to_dict(),
             "measurements": measured,
             "strongest": strongest,
             "distributions": {group: found.to_dict() for group, found in self.distributions.items()},
@@ -101,12 +104,13 @@ def subject_result(subject: Subject) -> SubjectResult:
     """Accuracy (on test images only where there are some), every measurement, the strongest attack of each group."""
     sides = {"members": True, "held_out": False}
     accuracy = {name: subject.outputs.accuracy(member=inside) for name, inside in sides.items()}
-    if not math.isnan(subject.test_accuracy):
+    if subject.tested:
         accuracy["test"] = subject.test_accuracy
+    tested = rate(subject.right, subject.tested)
     scores = subject.scores
     best = {group: strongest(part) for group, part in scores.groups().items()}
     skipped = dict(scores.skipped)
-    return SubjectResult(subject.name, accuracy, measure(scores), best, distributions(scores), skipped)
+    return SubjectResult(subject.name, accuracy, tested, measure(scores), best, distributions(scores), skipped)
 
 
 def result(
@@ -131,7 +135,7 @@ def result(
         effort,
         {name: subject_result(subject) for name, subject in asked.items()},
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
-        exposure(found, highest_auc(found)),
+        exposure(found, highest_auc(found), files=files_asked_about(splits)),
         tuple(_notes(artifact, splits, asked, on_device)),
         on_device,
     )

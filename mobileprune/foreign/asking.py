@@ -18,7 +18,7 @@ from mobileprune.data import PREFIXES
 from mobileprune.data.splits import Splits
 from mobileprune.errors import DataError, UsageError
 from mobileprune.evaluate import ask
-from mobileprune.evaluate.asking import Asked
+from mobileprune.evaluate.asking import Asked, files_asked_about
 from mobileprune.evaluate.results import stated
 from mobileprune.foreign import models
 from mobileprune.foreign.answers import SHOWS, Kind, Where, as_logits, checked, detected
@@ -70,7 +70,7 @@ def of_asked(
         notes.append("the file gets pixels in [0, 1] as they are: neither --mean nor --std was given")
     if values.shape[1] > classes:
         notes.append(f"it has {values.shape[1]} outputs for {classes} classes: labels are taken as the first of them")
-    question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found])
+    question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found], model.name)
     with nullcontext(context) if model.identity else _forgotten(context) as place:
         subject = ask(question, splits, place, effort)
     named = {
@@ -80,7 +80,8 @@ def of_asked(
         "counts": splits.counts(),
     }
     size = file_size(given) if isinstance(given, Path) else None
-    return Examined(subject, described(model.kind, model.name, model.sha256, found), named, effort, tuple(notes), size)
+    what = described(model.kind, model.name, model.sha256, found)
+    return Examined(subject, what, named, effort, tuple(notes), size, files_asked_about(splits))
 
 
 def _place(name: str, count: int) -> Where:

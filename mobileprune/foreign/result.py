@@ -52,7 +52,7 @@ def result(found: Examined, gates: Gates | None = None) -> ForeignResult:
     """The attacks; judged too with ``gates``, of which a model without a source leaves some inconclusive."""
     scores = found.subject.scores
     measured = subject_result(found.subject)
-    who = exposure(scores, highest_auc(scores))
+    who = exposure(scores, highest_auc(scores), files=found.files)
     guesses = guessing(found.subject)
     notes = (*found.notes, *([guesses] if guesses else []))
     attacked = ForeignResult(found.model, found.data, found.effort, measured, who, notes)

@@ -26,7 +26,7 @@ SAID = {
 @dataclass(frozen=True)
 class Examined:
     """A stranger's answers and their attacks. ``model``: kind, name, sha256 and what its outputs are; ``data`` as in
-    :class:`mobileprune.evaluate.AttackResult`; ``size`` of a model file."""
+    :class:`mobileprune.evaluate.AttackResult`; ``size`` of a model file; ``files`` of the examples."""
 
     subject: Subject
     model: dict[str, Any]
@@ -34,16 +34,17 @@ class Examined:
     effort: Effort
     notes: tuple[str, ...]
     size: Size | None = None
+    files: tuple[str, ...] = ()
 
 
 def of_outputs(path: Path, effort: Effort, kind: Kind | None = None) -> Examined:
-    """The attacks on a table. There are no test images in it, so test accuracy is not known (NaN in the subject)."""
+    """The attacks on a table. There are no test images in it, so test accuracy is not known."""
     if effort.queries > 1:
         raise UsageError("--queries needs a model to ask; a table of outputs has one answer an example")
     table = tables.read(path, kind)
     outputs = Outputs(Evidence(table.logits, table.labels), table.member, table.canary)
     scores = score(outputs, ATTACKS, seen(effort.access, SHOWS[table.kind]))
-    subject = Subject("artifact", outputs, scores, float("nan"))
+    subject = Subject("artifact", outputs, scores, right=0, tested=0)
     digest, inside = sha256(path), table.member
     counts = {
         "members": int(inside.sum()),

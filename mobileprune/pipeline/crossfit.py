@@ -69,5 +69,5 @@ def crossfitted(
         "split": splits.sha256(),
         "num_threads": context.num_threads,
     }
-    tensors, _ = load(context.store.step("crossfit", inputs, compute).path / LABELS)
+    tensors, _ = load(context.store.step("crossfit", inputs, compute, of=t.model).path / LABELS)
     return replace(members, y=tensors["labels"])

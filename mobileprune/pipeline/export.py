@@ -81,7 +81,7 @@ def export(folder: ModelFolder, config: Config, context: Context) -> Artifact:
         "split": splits.sha256(),
         "library": library_sha256() if wanted.kernels != STOCK else None,  # parity is checked with it
     }
-    step = context.store.step("export", inputs, compute)
+    step = context.store.step("export", inputs, compute, of=_said(folder, wanted))
     return Artifact.load(step.path / "artifact")
 
 
@@ -102,6 +102,13 @@ def _decided(made_from: dict[str, Any], config: Config) -> dict[str, Any]:
         "export": asdict(config.export),
         "versions": tool_versions(),
     }
+
+
+def _said(folder: ModelFolder, wanted: ExportConfig) -> str:
+    """What is exported, for a line of progress: an audit exports the dense baseline too."""
+    state = "pruned" if folder.info.config.get("prune") else "dense"
+    bits = "" if wanted.precision == "fp32" else f", {wanted.precision}"
+    return f"{state} {folder.info.model}, {wanted.target}{bits}"
 
 
 def as_baseline(wanted: ExportConfig) -> ExportConfig:

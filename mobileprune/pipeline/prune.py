@@ -108,7 +108,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
         "seed": config.training_seed,
         "num_threads": context.num_threads,
     }
-    return ModelFolder.load(context.store.step("prune", inputs, compute).path)
+    return ModelFolder.load(context.store.step("prune", inputs, compute, of=info.model).path)
 
 
 def pruning_lineage(config: PruneConfig) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def train(config: Config, context: Context) -> ModelFolder:
         "split": splits.sha256(),
         "num_threads": context.num_threads,
     }
-    return ModelFolder.load(context.store.step("train", inputs, compute).path)
+    return ModelFolder.load(context.store.step("train", inputs, compute, of=config.train.model).path)
 
 
 def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
@@ -94,7 +94,7 @@ def adopt(folder: ModelFolder, context: Context) -> ModelFolder:
         ModelFolder.write(copy, folder.info, read_weights(folder.path / WEIGHTS))
 
     inputs: dict[str, Any] = {"weights": folder.weights_sha256, "info": asdict(folder.info)}
-    return ModelFolder.load(context.store.step("adopt", inputs, compute).path)
+    return ModelFolder.load(context.store.step("adopt", inputs, compute, of=folder.info.model).path)
 
 
 def find_model(store: RunStore, weights_sha256: str | None, manifest: Manifest) -> ModelFolder | None:

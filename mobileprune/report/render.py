@@ -7,6 +7,7 @@ from typing import Any
 
 from mobileprune.audit.gates import worst
 from mobileprune.audit.verdict import SEVERITY
+from mobileprune.report.advice import advice
 from mobileprune.report.charts import histogram_chart, latency_chart, roc_chart
 from mobileprune.report.device import (
     device_bench_rows,
@@ -125,7 +126,8 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),
-            "sentence": found["sentence"],
+            "sentence": f"{found['sentence']} {advice(found, audit['data'])}".rstrip(),
+            "advice": advice(found, audit["data"]),
         }
         for index, found in enumerate(verdict["findings"])
     ]

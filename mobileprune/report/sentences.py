@@ -57,15 +57,17 @@ def kernels_sentence(kernels: dict[str, Any]) -> str:
 
 
 def exposed_sentence(value: dict[str, Any]) -> str:
-    """How many members stand out, and which, by their position among the examples that the audit asked about."""
+    """How many members stand out, and which, by file or by position among the examples that the audit asked about."""
     found = value["exposure"]["most_exposed"]
     if found["threshold"] is None:
         return f"Members that stand out: {found['note']}"
-    surest = ", ".join(str(example["position"]) for example in found["examples"])
+    files = [example["file"] for example in found["examples"] if example["file"]]
+    surest = ", ".join(files or [str(example["position"]) for example in found["examples"]])
+    by = "" if files else ", by position among all that were asked about"
     return (
         f"{found['found']} members score above all but {found['fpr']:.0%} of the non-members by "
         f"{value['exposure']['attack']} ({found['by_chance']:.0f} would by chance)"
-        + (f"; the surest, by position among all that were asked about: {surest}" if surest else "")
+        + (f"; the surest{by}: {surest}" if surest else "")
     )
 
 

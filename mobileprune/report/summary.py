@@ -9,7 +9,7 @@ from typing import Any
 
 from mobileprune.audit.gates import worst
 from mobileprune.audit.verdict import SUBJECTS as SUBJECTS_OF
-from mobileprune.report.tables import GROUPS, SUBJECTS, Rows, estimate
+from mobileprune.report.tables import GROUPS, SUBJECTS, Rows, estimate, percent, tested
 
 
 def summary(audit: Mapping[str, Any], name: str, bench: Mapping[str, Any] | None = None) -> str:
@@ -31,9 +31,8 @@ def _numbers(audit: Mapping[str, Any], bench: Mapping[str, Any]) -> tuple[Rows, 
     """Headings, and accuracy, the strongest attack and costs of every model side by side."""
     subjects = {name: audit["subjects"][name] for name in SUBJECTS if name in audit["subjects"]}
     rows: Rows = []
-    for part, words in {"test": "test accuracy", "members": "accuracy on members"}.items():
-        found = [subject["accuracy"].get(part) for subject in subjects.values()]
-        rows.append((words, *("-" if value is None else f"{value:.1%}" for value in found)))
+    rows.append((tested(audit["data"]), *(percent(subject["test_accuracy"]) for subject in subjects.values())))
+    rows.append(("accuracy on members", *(f"{s['accuracy']['members']:.1%}" for s in subjects.values())))
     for group, words in GROUPS.items():
         if group in subjects["artifact"]["measurements"]:
             best = [subject["strongest"][group] for subject in subjects.values()]

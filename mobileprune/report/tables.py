@@ -25,6 +25,17 @@ def estimate(value: dict[str, Any], digits: int = 3) -> str:
     return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
+def percent(value: dict[str, Any]) -> str:
+    """``90.7% [86.8%, 93.7%]``, or ``-`` of nothing."""
+    return "-" if value["value"] is None else "{value:.1%} [{low:.1%}, {high:.1%}]".format(**value)
+
+
+def tested(data: dict[str, Any]) -> str:
+    """``test accuracy, 300 images``"""
+    count = data["counts"]["test"]
+    return f"test accuracy, {count:,} images" if count else "test accuracy"
+
+
 def _estimate_at(value: dict[str, Any], *path: str) -> Cell:
     return at(estimate(value), *path)
 
@@ -56,9 +67,10 @@ def summary_rows(value: dict[str, Any]) -> Rows:
         return (title, *cells)
 
     rows: Rows = [row("", [SUBJECTS[n] for n in names])]
-    for part, words in {"test": "test accuracy", "members": "accuracy on members"}.items():
-        shares = {n: f"{subjects[n]['accuracy'][part]:.1%}" for n in names}
-        rows.append(row(words, [at(shares[n], *SUBJECT, n, "accuracy", part) for n in names]))
+    shares = {n: percent(subjects[n]["test_accuracy"]) for n in names}
+    rows.append(row(tested(value["audit"]["data"]), [at(shares[n], *SUBJECT, n, "test_accuracy") for n in names]))
+    known = {n: f"{subjects[n]['accuracy']['members']:.1%}" for n in names}
+    rows.append(row("accuracy on members", [at(known[n], *SUBJECT, n, "accuracy", "members") for n in names]))
     for group in GROUPS:
         if group in subjects["artifact"]["measurements"]:
             rows += _leakage_rows({n: subjects[n] for n in names}, group)

@@ -100,4 +100,4 @@ def make(reference: Reference, progress: Progress | None = None) -> StepResult:
         answer("source", lambda x: source_logits(model, x))
         answer_exported("artifact", model, own.export)
 
-    return context.store.step(STEP, reference.inputs(), compute)
+    return context.store.step(STEP, reference.inputs(), compute, of=f"number {reference.draw}")

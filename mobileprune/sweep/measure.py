@@ -57,7 +57,9 @@ def measured(
         "judging": judging_digest(),
         "num_threads": context.num_threads,
     }
-    step = context.store.step("measure", inputs, compute)
+    step = context.store.step(
+        "measure", inputs, compute, of=f"{artifact.manifest.file} {artifact.manifest.sha256[:12]}"
+    )
     value: dict[str, Any] = parse((step.path / MEASURED).read_bytes())
     return value
 

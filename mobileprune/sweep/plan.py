@@ -42,6 +42,11 @@ class Point:
     options: Options
     config: Config
 
+    @property
+    def said(self) -> str:
+        """What makes it another than its neighbours, for a line of progress."""
+        return ", ".join(f"{name} {value}" for name, value in {**self.options, "seed": self.seed}.items())
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -39,9 +39,10 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Heard:
-    """One more of ``total`` tasks is done. ``error``: why it could not be."""
+    """One more of ``total`` tasks is done. ``of``: to what; ``error``: why it could not be."""
 
     kind: str
+    of: str
     done: int
     total: int
     seconds: float
@@ -104,7 +105,7 @@ def sweep(plan: Plan, folder: Path, context: Context, how: How, *, force: bool =
         if point in made:
             file, dense = (Artifact.load(root / work.artifact(task[point])) for task in (tasks.points, tasks.baselines))
             work.latencies[point] = timed(file, dense, how.timing, alone)
-        work.count(TIMED, time.monotonic() - started, reused=point not in made)
+        work.count(TIMED, tasks.points[point], time.monotonic() - started, reused=point not in made)
     value = work.document()
     chosen, artifact = value["chosen"], None
     if chosen and chosen["fits"]:
@@ -158,6 +159,8 @@ class _Work:
         self.results: dict[str, Finished] = {}
         self.errors: dict[str, MobilepruneError] = {}
         self.latencies: dict[str, Values] = {}
+        of_points = {tasks.points[point.id]: point.said for point in plan.points}
+        self._said = {task.name: task.argument.said for task in tasks.tasks} | of_points
         kinds = [*(task.argument.kind for task in tasks.tasks), *(TIMED for _ in plan.points)]
         self._done, self._total, self._next = 0, len(kinds), 0.0
         self.clock = Clock(kinds, TIMED)
@@ -186,18 +189,18 @@ class _Work:
                 "--runs must be a folder that all workers share under the same path"
             )
         self.results[task.name] = result
-        self.count(task.argument.kind, result.seconds, reused=result.reused)
+        self.count(task.argument.kind, task.name, result.seconds, reused=result.reused)
 
     def failed(self, task: Task, error: MobilepruneError) -> None:
         self.errors[task.name] = error
-        self.count(task.argument.kind, 0.0, reused=True, error=str(error))
+        self.count(task.argument.kind, task.name, 0.0, reused=True, error=str(error))
 
-    def count(self, kind: str, seconds: float, *, reused: bool, error: str = "") -> None:
+    def count(self, kind: str, task: str, seconds: float, *, reused: bool, error: str = "") -> None:
         self._done += 1
         self.clock.finished(kind, None if reused else seconds)
         if self.how.heard:
             left = self.clock.seconds_left()
-            self.how.heard(Heard(kind, self._done, self._total, seconds, reused, left, error))
+            self.how.heard(Heard(kind, self._said[task], self._done, self._total, seconds, reused, left, error))
         if (now := time.monotonic()) > self._next:
             output.write(self.folder, self.document())
             took = time.monotonic() - now  # of a large sweep: it must not be all that is done

@@ -36,6 +36,13 @@ class Job:
     number: int = 0
     """Folds of cross-fitting, or which reference model."""
 
+    @property
+    def said(self) -> str:
+        """What it is about, for a line of progress; points are told by the options that they are made of."""
+        prune = self.config.prune
+        how = f", {prune.method} {prune.sparsity:g}" if self.kind == "prune" else ""
+        return f"{self.config.train.model}{how}, seed {self.config.seed}"
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -47,7 +54,7 @@ class Finished:
     seconds: float
 
 
-def do(job: Job, progress: Progress | None = None, on_wait: Callable[[str], None] | None = None) -> Finished:
+def do(job: Job, progress: Progress | None = None, on_wait: Callable[[str, str], None] | None = None) -> Finished:
     """Whatever the job's kind is; MobilepruneError where the worker has another mobileprune than who asks."""
     if job.source != source_digest():
         raise MobilepruneError("this worker has another version of mobileprune than the sweep: install the same one")

@@ -37,6 +37,15 @@ def test_classes_and_kinds_are_the_parts_with_simultaneous_intervals() -> None:
     assert list(got.by_kind) == ["canaries", "others"]
 
 
+def test_the_surest_members_are_named_by_their_files_where_there_are_any() -> None:
+    scores = example(120, 120)
+    plain = exposure(scores, "a").most_exposed.examples
+    named = exposure(scores, "a", files=[f"cats/{i}.png" for i in range(240)]).most_exposed.examples
+    assert plain
+    assert [each.file for each in plain] == [None] * len(plain)
+    assert [each.file for each in named] == [f"cats/{each.position}.png" for each in named]
+
+
 def test_small_groups_are_not_resolvable_and_cost_nothing() -> None:
     scores = example(40, 40, classes=1, canaries=9)
     got = exposure(scores, "a")

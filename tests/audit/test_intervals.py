@@ -15,7 +15,7 @@ from scipy.stats import binomtest, norm
 
 from mobileprune.audit import statistics as s
 from mobileprune.audit.auc import SMALLEST_DELONG
-from mobileprune.audit.intervals import mover_difference, mover_mean, unanimous_bounds
+from mobileprune.audit.intervals import mover_difference, mover_mean, rate, unanimous_bounds
 from mobileprune.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -215,3 +215,13 @@ def test_scores_are_finite_and_in_a_row(values: object) -> None:
     for sides in ((np.array(values), NONMEMBERS), (MEMBERS, np.array(values))):
         with pytest.raises(DataError, match="scores must be finite and 1-d"):
             s.auc(*sides)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (272, 300), (9999, 10_000)])
+def test_a_rate_has_the_exact_interval_of_scipy(successes: int, trials: int) -> None:
+    found = rate(successes, trials, confidence=0.9)
+    assert found.edges == pytest.approx((successes / trials, *exact(successes, trials, 0.9)))
+
+
+def test_a_rate_of_nothing_is_not_resolvable() -> None:
+    assert (rate(0, 0).edges, rate(0, 0).note) == (None, "not resolvable: nothing was tried")

@@ -10,6 +10,7 @@ import pytest
 
 from mobileprune.attacks import ATTACKS, Evidence, Outputs, Scores, score
 from mobileprune.audit.compare import Comparison, against_ceiling, measure
+from mobileprune.audit.more import more_needed
 from mobileprune.audit.power import power_of
 from mobileprune.audit.statistics import Estimate
 from mobileprune.audit.verdict import CAVEAT, EXIT_CODES, Policy, Verdict, _decide
@@ -161,6 +162,8 @@ def test_the_rule(intervals: list, expected: str, attack: str) -> None:
     ]
     finding = _decide("ceiling", compared)
     assert (finding.verdict, finding.attack) == (expected, attack)
+    lacks_only_examples = expected == "inconclusive" and None not in finding.bounds
+    assert finding.more == (more_needed(compared) if lacks_only_examples else None)
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (1, 1), (2, 3), (13, 200)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +242,26 @@ def test_damaged_mnist_files_are_a_data_error(tmp_path: Path, raw: bytes) -> Non
         (folder / f"{part}-ubyte").write_bytes(raw)
     with pytest.raises(DataError, match="mnist"):
         load("mnist", tmp_path)
+
+
+def test_a_folder_names_its_files_relative_to_itself(tmp_path: Path) -> None:
+    for side, count in (("members", 3), ("nonmembers", 2)):
+        for i in range(count):
+            write(tmp_path / "set" / side / f"class {i % 2}" / f"{i}.png", GREY[i])
+    images = load(f"folder:{tmp_path / 'set'}")
+    assert images.files is not None
+    assert sorted(images.files) == sorted(p.relative_to(tmp_path / "set").as_posix() for p in tmp_path.rglob("*.png"))
+    for name, pixels, member in zip(images.files, images.pixels, images.member, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / name)), pixels[0])
+        assert name.startswith("members/") == member
+    assert load("digits").files is None
+    before = images.sha256()
+    (tmp_path / "set" / "members" / "class 0" / "0.png").rename(tmp_path / "set" / "members" / "class 0" / "00.png")
+    assert load(f"folder:{tmp_path / 'set'}").sha256() == before, "names are no part of the data"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text in names")
+def test_a_name_that_is_no_text_can_be_written_into_a_report(tmp_path: Path) -> None:
+    for i, name in enumerate((b"a/\xff.png", b"b/1.png")):
+        write(tmp_path / os.fsdecode(name), GREY[i])
+    assert load(f"folder:{tmp_path}").files == ("a/?.png", "b/1.png")

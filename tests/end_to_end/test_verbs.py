@@ -78,6 +78,13 @@ def test_an_identical_export_reuses_every_step_and_says_so(command, artifacts, t
     document = read(done.out, "export")
     assert done.code == 0
     assert [step["step"] for step in document["steps"]] == ["train", "prune", "export", "export", *["query"] * 3]
+    assert [step["of"] for step in document["steps"][2:]] == [
+        "pruned lenet5, onnx",
+        "dense lenet5, onnx",
+        "dense baseline",
+        "PyTorch source",
+        "exported file",
+    ]
     assert all(step["reused"] for step in document["steps"])
     assert len(re.findall(r"reused", done.err)) == len(document["steps"])
     first = read(command("inspect", artifacts["onnx"], "--json").out, "inspect")
@@ -239,6 +246,30 @@ def test_a_model_that_knows_its_members_by_heart_fails(command, npz, tmp_path) -
     done = command("audit", tmp_path / "out", *dataset, "--json", "-")
     assert (done.code, read(done.out, "audit")["verdict"]["overall"]) == (3, "fail")
     assert command("audit", tmp_path / "out").code == 1
+
+
+def test_a_report_names_the_files_of_members_that_stand_out_and_nothing_else_does(command, tmp_path) -> None:
+    """Of noise that was learned by heart. What may be handed on, and what is logged by CI, names nobody."""
+    for index, (image, label, member) in enumerate(zip(*noise(110, 160).values(), strict=True)):
+        place = tmp_path / "noise" / ("members" if member else "nonmembers") / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"portrait{index:03d}.png")
+    out, dataset = tmp_path / "out", ("--dataset", f"folder:{tmp_path / 'noise'}")
+    some = ("--epochs", 40, "--batch-size", 8, "--method", "magnitude", "--sparsity", 0.1, "--retrain-epochs", 0)
+    for_ci = ("--junit", tmp_path / "ci.xml", "--summary", tmp_path / "ci.md")
+    assert command("export", "-o", out, *dataset, *some, *for_ci).code == 0
+    examples = json.loads((out / "report.json").read_text())["audit"]["exposure"]["most_exposed"]["examples"]
+    assert examples
+    names = [example["file"] for example in examples]
+    assert all(re.fullmatch(r"members/[0-2]/portrait\d{3}\.png", name) for name in names)
+    assert all((tmp_path / "noise" / name).is_file() for name in names)
+    assert f"the surest: {', '.join(names)}" in (out / "report.md").read_text()
+    assert all(name in (out / "report.html").read_text() for name in names)
+    assert f"the surest: {', '.join(names)}" in command("attack", out, *dataset).out
+    handed_on = {path for path in out.iterdir() if not path.name.startswith("report.")}
+    assert {path.name for path in handed_on} == {"model.onnx", "manifest.json", "card.html"}
+    assert not any(b"portrait" in path.read_bytes() for path in (*handed_on, tmp_path / "ci.xml", tmp_path / "ci.md"))
+    assert not any(str(tmp_path / "noise") in path.read_text() for path in out.glob("report.*"))
 
 
 NET = """from torch import nn

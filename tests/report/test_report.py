@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from scipy.stats import binomtest
 
 from mobileprune.report.charts import HEIGHT, LOWEST, WIDTH, Chart, histogram_chart, latency_chart, roc_chart
 from mobileprune.report.render import card, html, markdown
@@ -113,7 +114,8 @@ def written(found: Any) -> set[str]:
     if isinstance(found, dict) and "zeros" in found:
         return {f"{found['zeros'] / found['total']:.4f}"}
     if isinstance(found, dict):
-        forms = ("{value:.3f} [{low:.3f}, {high:.3f}]", "{value:.2f}x [{low:.2f}, {high:.2f}]", "{value:.2f}")
+        forms: tuple[str, ...] = ("{value:.1%} [{low:.1%}, {high:.1%}]",)
+        forms += ("{value:.3f} [{low:.3f}, {high:.3f}]", "{value:.2f}x [{low:.2f}, {high:.2f}]", "{value:.2f}")
         return {"not resolvable"} if found["value"] is None else {form.format(**found) for form in forms}
     if isinstance(found, str | None):
         return {"-"} if found is None else {"not known"}
@@ -228,7 +230,13 @@ def test_tables_say_what_the_json_says(value) -> None:
     summary = {row[0].strip(): row[1:] for row in tables[0]}
     for subject, cell in zip(("dense", "source", "artifact"), summary["attack AUC, all members"], strict=True):
         assert cell == text(audit["subjects"][subject]["strongest"]["all"]["auc"])
-    assert summary["test accuracy"][2] == f"{100 * audit['subjects']['artifact']['accuracy']['test']:.1f}%"
+    tested = audit["data"]["counts"]["test"]
+    for subject, cell in zip(
+        ("dense", "source", "artifact"), summary[f"test accuracy, {tested:,} images"], strict=True
+    ):
+        share = audit["subjects"][subject]["accuracy"]["test"]
+        exact = binomtest(round(share * tested), tested).proportion_ci(0.95, "exact")
+        assert cell == f"{100 * share:.1f}% [{100 * exact.low:.1f}%, {100 * exact.high:.1f}%]"
     assert summary["file size"][2] == f"{value['manifest']['size_bytes'] / 1024:,.1f} KiB"
 
 

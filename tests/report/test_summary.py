@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mobileprune.audit.intervals import rate
 from mobileprune.report.summary import summary
 from mobileprune.report.tables import estimate
 
@@ -38,7 +39,8 @@ def test_it_says_what_the_report_says(report: dict[str, Any]) -> None:
     assert [row[0].strip("*") for row in decided] == [f["verdict"] for f in audit["verdict"]["findings"]]
     numbers = {row[0]: row[1:] for row in table_after(text, "dense")[2:]}
     names = [name for name in ("dense", "source", "artifact") if name in audit["subjects"]]
-    assert numbers["test accuracy"] == [f"{audit['subjects'][n]['accuracy']['test']:.1%}" for n in names]
+    tested = numbers[f"test accuracy, {audit['data']['counts']['test']:,} images"]
+    assert [cell.split()[0] for cell in tested] == [f"{audit['subjects'][n]['accuracy']['test']:.1%}" for n in names]
     best = [audit["subjects"][n]["strongest"]["all"]["auc"] for n in names]
     for cell, auc in zip(numbers["attack AUC, all members"], best, strict=True):
         assert cell.startswith(estimate(auc))
@@ -62,7 +64,8 @@ def test_a_busy_machine_is_named(report: dict[str, Any]) -> None:
 def test_a_table_of_outputs_has_no_test_accuracy(report: dict[str, Any]) -> None:
     audit = copy.deepcopy(report["audit"])
     audit["subjects"] = {"artifact": audit["subjects"]["artifact"]}
-    del audit["subjects"]["artifact"]["accuracy"]["test"]
+    audit["subjects"]["artifact"]["test_accuracy"] = rate(0, 0).to_dict()
+    audit["data"]["counts"]["test"] = 0
     assert "| test accuracy | - |" in summary(audit, "t.csv")
     assert "|  | model |" in summary({**audit, "model": {"kind": "table"}}, "t.csv")
 

@@ -69,6 +69,7 @@ def test_every_point_is_made_and_measured_and_what_is_shared_is_made_once(done: 
     assert (made["train"], made["prune"], made["export"], made["measure"]) == (2, 4, 6, 6)
     assert [each.done for each in heard] == list(range(1, 17))
     assert [each.kind for each in heard][:2] == ["train", "train"]
+    assert len({(each.kind, each.of) for each in heard}) == 16, "no two lines of progress read alike"
 
 
 def test_a_point_is_what_an_audit_of_its_artifact_says(done: Any) -> None:
