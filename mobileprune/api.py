@@ -38,7 +38,7 @@ from mobileprune.options import configure as configure
 from mobileprune.outputs import check_artifact_output, check_model_output, copy_model, is_same
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export as run_export
-from mobileprune.pipeline.export import planned
+from mobileprune.pipeline.manifest import planned
 from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report

@@ -27,8 +27,9 @@ from mobileprune.export.target import DENSE
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.export import export, source_logits
+from mobileprune.pipeline.export import export
 from mobileprune.pipeline.inputs import pixels, splits_of
+from mobileprune.pipeline.parity import source_logits
 from mobileprune.pipeline.prune import prune
 from mobileprune.pipeline.train import adopt, find_model
 from mobileprune.runs import RunStore, StepResult

@@ -37,8 +37,8 @@ from mobileprune.lazy import Sliced
 from mobileprune.models import code_digest
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.export import source_logits
 from mobileprune.pipeline.inputs import pixels
+from mobileprune.pipeline.parity import source_logits
 from mobileprune.runtimes import kernels_used, open_runtime
 from mobileprune.runtimes.gradients import gradient_norms
 from mobileprune.tensors import load, save

@@ -18,8 +18,9 @@ from mobileprune.export.target import STOCK
 from mobileprune.lazy import Sliced
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
-from mobileprune.pipeline.export import as_baseline, export, source_logits
+from mobileprune.pipeline.export import as_baseline, export
 from mobileprune.pipeline.inputs import lineage_of, pixels, splits_of
+from mobileprune.pipeline.parity import source_logits
 from mobileprune.pipeline.prune import prune, pruning_lineage
 from mobileprune.pipeline.train import train
 from mobileprune.runs import RunStore, StepResult

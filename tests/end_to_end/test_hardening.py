@@ -23,7 +23,7 @@ from mobileprune.runtimes import open_runtime
 pytestmark = pytest.mark.usefixtures("quick_bench")
 TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 Made = dict[str, Any]
-pipeline = importlib.import_module("mobileprune.pipeline.export")
+pipeline = importlib.import_module("mobileprune.pipeline.parity")
 
 
 @pytest.fixture(scope="module")

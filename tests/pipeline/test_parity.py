@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mobileprune.pipeline.export import unstable
+from mobileprune.pipeline.parity import unstable
 
 
 def test_a_model_that_float64_disagrees_with_is_said_to_be_unstable() -> None:
