@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ DENSE: dict[str, Options] = {
     "early stopping": {"train_defense": "early-stopping:5"},
     "Min-Max": {"train_defense": "minmax:1"},
     "PPB": {"train_defense": "ppb:4"},
-    "DP-SGD": {"train_defense": "dpsgd:8", "norm": "group"},
+    "DP-SGD": {"train_defense": "dpsgd:8", "norm": "group", "atol": 1e-2},  # large activations: 0.0024 in MobileNetV2
     "cross-fitting": {"train_defense": "crossfit:5"},
 }
 PRUNED: dict[str, Options] = {
@@ -185,7 +185,10 @@ def main() -> None:
     found: dict[str, Runs] = {model: {name: [] for name in wanted} for model in models}
     tasks = [(model, seed, common, wanted, args.runs) for model in models for seed in range(args.seeds)]
     with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for model, part in pool.map(group, tasks):  # in order, so that runs stay paired by seed
+        groups = [pool.submit(group, task) for task in tasks]
+        if any(each.exception() for each in wait(groups, return_when=FIRST_EXCEPTION).done):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for model, part in (each.result() for each in groups):  # in order, so that runs stay paired by seed
             for name, runs in part.items():
                 found[model][name] += runs
     result = {
