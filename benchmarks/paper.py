@@ -34,7 +34,7 @@ MODELS: dict[str, Options] = {  # the slowest first, so that no process waits lo
         "epochs": 40,
         "batch_size": 32,
         "lr": 3e-3,
-        "atol": 1e-3,
+        "atol": 1e-2,  # with DP-SGD its activations are large: 0.0024
     },
     "resnet8": {"model": "resnet8", "members": 600, "epochs": 40, "batch_size": 32},
     "lenet5": {"model": "lenet5", "members": 1000, "epochs": 60},
@@ -46,7 +46,7 @@ DENSE: dict[str, Options] = {
     "early stopping": {"train_defense": "early-stopping:5"},
     "Min-Max": {"train_defense": "minmax:1"},
     "PPB": {"train_defense": "ppb:4"},
-    "DP-SGD": {"train_defense": "dpsgd:8", "norm": "group", "atol": 1e-2},  # large activations: 0.0024 in MobileNetV2
+    "DP-SGD": {"train_defense": "dpsgd:8", "norm": "group"},
     "cross-fitting": {"train_defense": "crossfit:5"},
 }
 PRUNED: dict[str, Options] = {
