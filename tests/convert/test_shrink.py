@@ -245,7 +245,7 @@ def test_a_malformed_list_of_removed_channels_is_refused(folder: Path, removed: 
 @pytest.mark.parametrize(
     ("removed", "words"),
     [
-        ({}, "does not fit the model: .*size mismatch"),
+        ({}, "does not fit the model: other shapes: "),
         ({"stem.0.weight": [1, 2]}, "2 of 16 output channels are removed, but the weights have shape"),
         ({"stem.0.weight": [1 << 40]}, "must be different numbers from 0 to 15"),
         ({"scale": [0]}, "'scale' is no weight of a convolution or linear layer"),
