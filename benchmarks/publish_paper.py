@@ -97,20 +97,19 @@ def cases(summary: dict[str, Any]) -> str:
     return table(["exported file", *METRICS.values(), "compression"], rows)
 
 
-def short(value: dict[str, Any], sparsity: float = 0.9) -> str:
-    """One line a method at one sparsity, one column a network: test accuracy / AUC / canary AUC."""
-    names = sorted(value["models"])
-    summaries = [value["models"][name]["summary"] for name in names]
+def short(values: list[dict[str, Any]], sparsity: float = 0.9) -> str:
+    """One line a method at one sparsity, one column a network, of each the last result: test accuracy / AUC / canary
+    AUC."""
+    found = {name: model["summary"] for value in values for name, model in value["models"].items()}
 
-    def means(found: dict[str, Any] | None) -> str:
-        shown = ("test_accuracy", "auc", "canary_auc")
-        return " / ".join(f"{found[metric]['mean']:.3f}" for metric in shown) if found else "-"
+    def means(summary: dict[str, Any]) -> str:
+        return " / ".join(f"{summary[metric]['mean']:.3f}" for metric in ("test_accuracy", "auc", "canary_auc"))
 
-    rows = []
-    for case in dict.fromkeys(case for summary in summaries for case in summary):
+    names, rows = sorted(found), []
+    for case in found[names[0]]:
         method, _, at = case.rpartition(", ")
         if not method or float(at) == sparsity:
-            rows.append([case, *(means(summary.get(case)) for summary in summaries)])
+            rows.append([case, *(means(found[name][case]) for name in names)])
     return table(["", *names], rows)
 
 
