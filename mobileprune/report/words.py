@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mobileprune.report.cells import Cell, at
-from mobileprune.report.tables import GROUPS, SUBJECT, percent, ratio
+from mobileprune.report.tables import GROUPS, SUBJECT, ratio
 
 SAFE = {
     "pass": "Yes, within what was tested.",
@@ -85,7 +85,7 @@ def costs(value: dict[str, Any]) -> Iterator[tuple[str, Parts]]:
     subjects, bench = value["audit"]["subjects"], value["bench"]
     both = {name: subjects[name] for name in ("artifact", "dense") if name in subjects}
     if "test" in both["artifact"]["accuracy"]:
-        shown = [at(percent(s["test_accuracy"]), *SUBJECT, n, "test_accuracy") for n, s in both.items()]
+        shown = [at(f"{s['accuracy']['test']:.1%}", *SUBJECT, n, "accuracy", "test") for n, s in both.items()]
         yield "Accuracy", _against(shown, _points([s["accuracy"]["test"] for s in both.values()]))
     yield "File", _size(bench)
     yield "Speed", _speed(bench)
