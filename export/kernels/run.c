@@ -62,7 +62,7 @@ static start place(tile *t, const mp_packed *p, int64_t number) {
   t->width = to - from;
   const int wide = pitch % lanes == 0 && pitch <= 2 * width; /* what a row has too much fits into the next */
   t->place = (rows == 1 || pitch == width) && count >= lanes ? DIRECT : wide ? PLACED : APART;
-  t->tail = (int)(width % lanes && width < lanes ? width : 0);
+  t->tail = (int)(t->width < lanes ? t->width : 0);
   /* Where nobody has what lies behind the tile's pixels, neither sums nor the caller, its last vector need not overlap. */
   const int free = t->place == PLACED ? t->tail : t->place == APART && p->at.copied && row + rows == p->at.out[0];
   t->last = free ? (s.vectors - 1) * lanes : most(count - lanes, 0);

@@ -126,8 +126,8 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),
-            "sentence": f"{found['sentence']} {advice(found, audit['data'])}".rstrip(),
-            "advice": advice(found, audit["data"]),
+            "sentence": f"{found['sentence']} {(more := advice(found, audit['data']))}".rstrip(),
+            "advice": more,
         }
         for index, found in enumerate(verdict["findings"])
     ]
