@@ -41,17 +41,23 @@ static line lined(int64_t step, int64_t begin, int64_t end, int64_t length) {
   return l;
 }
 
-/* A row in whole vectors, the last over the one before; shorter ones reach over the next row's beginning. */
-INLINE void copy_line(const line *l, const int step, const float *source, float *row) {
+/* `count` rows in whole vectors, the last over the one before; shorter ones reach over the next row's beginning. */
+INLINE void copy_vectors(const line *l, const int step, const float *source, int64_t stride, float *row, int64_t pitch,
+                         int64_t count) {
   const int64_t last = l->length - LANES;
-  store(row, masked(every(source, step), l->first));
-  if (last <= 0) return;
-  for (int64_t c = LANES; c < last; c += LANES) store(row + c, every(source + step * c, step));
-  store(row + last, masked(every(source + step * last, step), l->last));
+  const mask at_first = l->first, at_last = l->last;
+  if (last <= 0)
+    for (; count > 0; count--, source += stride, row += pitch) store(row, masked(every(source, step), at_first));
+  else
+    for (; count > 0; count--, source += stride, row += pitch) {
+      store(row, masked(every(source, step), at_first));
+      for (int64_t c = LANES; c < last; c += LANES) store(row + c, every(source + step * c, step));
+      store(row + last, masked(every(source + step * last, step), at_last));
+    }
 }
 
 /* Where vectors would read or write too far. */
-static void copy_carefully(const line *l, const float *source, float *row) {
+static OUTLINE void copy_carefully(const line *l, const float *source, float *row) {
   zero(row, l->begin);
   if (l->step == 1)
     move(row + l->begin, source + l->begin, l->end - l->begin);
@@ -60,39 +66,62 @@ static void copy_carefully(const line *l, const float *source, float *row) {
   zero(row + l->end, l->length - l->end);
 }
 
-/* The planes of `channels` channels at `x`, height x width each. */
-static void copy(const mp_layer *l, const geometry *at, const float *x, float *to, int64_t channels) {
+/* What a plane takes of an image: its rows [first, stop) are the image's from `top` + first * stride on, each from column
+   `left` on, and are written from `lead` on; the plane's last row is shorter. */
+typedef struct {
+  line any, bottom;
+  int64_t top, left, lead, first, stop;
+} view;
+
+static OUTLINE view seen(const mp_layer *l, const geometry *at, int64_t down, int64_t across) {
   const int64_t height = l->in_size[0], width = l->in_size[1], sh = l->stride[0], sw = l->stride[1];
+  const int64_t column = across * l->dilation[1], left = (at->kind == SHIFTED ? column : rest(column, sw)) - l->pad[1];
+  const int64_t begin = left < 0 ? steps(-left, sw) : 0;
+  const int64_t end = most(begin, least(steps(most(width - left, 0), sw), at->pitch));
+  /* Where the image's first float is aligned, the zeros before it go to the row above. */
+  const int64_t ahead = (at->lead + begin) % LANES ? 0 : begin;
   const int64_t last_row = at->plane - at->lead - (at->rows - 1) * at->pitch;
+  view v = {.left = left + ahead * sw, .lead = at->lead + ahead, .top = rest(down * l->dilation[0], sh) - l->pad[0]};
+  v.any = lined(sw, begin - ahead, end - ahead, at->pitch);
+  v.bottom = lined(sw, begin - ahead, end - ahead, last_row - ahead);
+  v.first = least(v.top < 0 ? steps(-v.top, sh) : 0, at->rows);
+  v.stop = most(v.first, least(steps(most(height - v.top, 0), sh), at->rows));
+  return v;
+}
+
+/* `count` rows of the `floats` at x: the first is at `source`, and they are `stride` apart. Nothing is written from `behind`
+   on. */
+static OUTLINE void copy_rows(const line *l, const float *x, int64_t floats, int64_t source, int64_t stride, float *row, int64_t pitch,
+                      int64_t count, const float *behind) {
+  const int64_t written = most(l->length, LANES);
+  int64_t r = 0, whole = l->simple ? count : 0;
+  while (whole > 0 && (source + (whole - 1) * stride + l->reach > floats || row + (whole - 1) * pitch + written > behind)) whole--;
+  for (; r < whole && source + r * stride < 0; r++) copy_carefully(l, x + source + r * stride, row + r * pitch);
+  if (l->step == 1)
+    copy_vectors(l, 1, x + source + r * stride, stride, row + r * pitch, pitch, whole - r);
+  else
+    copy_vectors(l, 2, x + source + r * stride, stride, row + r * pitch, pitch, whole - r);
+  for (r = most(r, whole); r < count; r++) copy_carefully(l, x + source + r * stride, row + r * pitch);
+}
+
+/* The planes of `channels` channels at x. */
+static void copy(const mp_layer *l, const geometry *at, const float *x, float *to, int64_t channels) {
+  const int64_t image = l->in_size[0] * l->in_size[1], stride = l->stride[0] * l->in_size[1], floats = channels * image;
   for (int64_t down = 0; down < at->phases[0]; down++)
     for (int64_t across = 0; across < at->phases[1]; across++) {
-      const int64_t top = rest(down * l->dilation[0], sh) - l->pad[0], column = across * l->dilation[1];
-      int64_t left = (at->kind == SHIFTED ? column : rest(column, sw)) - l->pad[1];
-      const int64_t begin = left < 0 ? steps(-left, sw) : 0;
-      const int64_t end = most(begin, least(steps(most(width - left, 0), sw), at->pitch));
-      /* Where the image's first float is aligned, the zeros before it go to the row above. */
-      const int64_t ahead = (at->lead + begin) % LANES ? 0 : begin, lead = at->lead + ahead;
-      const line any = lined(sw, begin - ahead, end - ahead, at->pitch);
-      const line bottom = lined(sw, begin - ahead, end - ahead, last_row - ahead);
-      left += ahead * sw;
+      const view v = seen(l, at, down, across);
+      const int64_t full = least(v.stop, at->rows - 1), zeros = v.lead + v.first * at->pitch;
       float *plane = to + (down * at->phases[1] + across) * at->plane;
       for (int64_t channel = 0; channel < channels; channel++, plane += channel_floats(at)) {
-        const float *behind = plane + at->plane;
-        float *row = plane + lead;
-        zero(plane, lead);
-        for (int64_t r = 0, from = top; r < at->rows; r++, from += sh, row += at->pitch) {
-          const line *taken = r + 1 < at->rows ? &any : &bottom;
-          const int64_t source = (channel * height + from) * width + left;
-          if (from < 0 || from >= height)
-            zero(row, taken->length);
-          else if (!taken->simple || source < 0 || source + taken->reach > channels * height * width ||
-                   row + most(taken->length, LANES) > behind)
-            copy_carefully(taken, x + source, row);
-          else if (sw == 1)
-            copy_line(taken, 1, x + source, row);
-          else
-            copy_line(taken, 2, x + source, row);
-        }
+        const float *behind = to + (channel + 1) * channel_floats(at); /* the channel's other planes are written later */
+        const int64_t source = channel * image + v.top * l->in_size[1] + v.left;
+        zero(plane, least(zeros, at->plane));
+        copy_rows(&v.any, x, floats, source + v.first * stride, stride, plane + zeros, at->pitch, full - v.first, behind);
+        float *below = plane + v.lead + v.stop * at->pitch;
+        if (v.stop < at->rows)
+          zero(below, plane + at->plane - below);
+        else if (v.stop > v.first)
+          copy_rows(&v.bottom, x, floats, source + full * stride, 0, plane + v.lead + full * at->pitch, 0, 1, behind);
       }
     }
 }

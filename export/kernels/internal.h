@@ -7,6 +7,7 @@
 
 #define QUAD 4
 #define MAX_TILE 24    /* vectors that a kernel keeps in registers */
+#define CHUNK_ROWS 64    /* output channels of a task at most, so that small images have several */
 #define MAX_LANES 16   /* floats of a vector */
 #define SLACK MAX_LANES /* floats behind a buffer that a vector may read and whose values are not used */
 

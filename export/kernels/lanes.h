@@ -55,8 +55,13 @@ INLINE void move(float *to, const float *from, int64_t count) {
 }
 
 INLINE void zero(float *to, int64_t count) {
-  for (; count >= LANES; count -= LANES, to += LANES) store(to, all(0));
-  for (int64_t i = 0; i < count; i++) to[i] = 0;
+  if (count >= LANES) {
+    for (int64_t i = 0; i < count - LANES; i += LANES) store(to + i, all(0));
+    store(to + count - LANES, all(0));
+  } else {
+    for (; count >= 4; count -= 4, to += 4) *(four *)to = (four){0};
+    for (int64_t i = 0; i < count; i++) to[i] = 0;
+  }
 }
 
 /* Vector i of a tile of `vectors`; a literal in every use, but for the last. */

@@ -16,7 +16,6 @@ static const char *const kinds[KINDS] = {"unstructured", "quads"};
 enum {
   SLAB_BYTES = 24 * 1024, /* of input that a block of channels reads for a tile: it should stay in the L1 cache */
   MIN_COUNT = 12,         /* nonzeros of a unit in a block, on average: fewer do not pay for its sums' way to memory */
-  CHUNK_UNITS = 64,       /* output channels of a task, so that small images have several */
 };
 
 const char *mp_kernel_name(int kernel) {
@@ -115,7 +114,7 @@ static int64_t first_channel(const plan *p, int64_t row) {
 
 /* Cycles, in hundredths, of a vector that a nonzero or a quad multiplies, more for one that lies in two cache lines, of a
    vector of sums that wait for another block of channels, and of one that is copied. */
-enum { ROW_COST = 92, QUAD_COST = 220, CROSSING_COST = 34, PARTIAL_COST = 150, COPY_COST = 800 };
+enum { ROW_COST = 92, QUAD_COST = 220, CROSSING_COST = 34, PARTIAL_COST = 150, COPY_COST = 680 };
 
 /* Input channels that a block has, about. */
 static int64_t block_channels(const plan *p, const geometry *at, const tiling *tiles) {
@@ -174,7 +173,7 @@ static void plan_order(plan *p, int kernel) {
   p->blocks = divided_up(l->in_channels, p->block_channels);
   p->block_channels = divided_up(l->in_channels, p->blocks);
   p->blocks = divided_up(l->in_channels, p->block_channels);
-  p->chunks = most(p->units * p->rows / CHUNK_UNITS, 1);
+  p->chunks = divided_up(p->units * p->rows, CHUNK_ROWS);
   p->chunk_units = divided_up(p->units, p->chunks);
   p->chunks = divided_up(p->units, p->chunk_units);
 }

@@ -1,5 +1,5 @@
 /* A layer's run: copies of the input where it is padded or strided, then tiles of pixels, each for a chunk of output
-   channels. Images go through in groups whose copies and sums take a few MiB at most. */
+   channels. Images go through in groups whose copies take a few MiB at most. */
 #include "internal.h"
 
 #define GROUP_BYTES ((int64_t)4 << 20)
@@ -8,7 +8,7 @@
 typedef struct {
   const mp_packed *packed;
   const float *x, *residual;
-  float *y, *copies, *partials;
+  float *y, *copies;
   int64_t images, tiles;
 } call;
 
@@ -19,21 +19,12 @@ static int64_t copy_floats(const mp_packed *p) {
   return p->at.copied ? p->layer.in_channels * channel_floats(&p->at) : 0;
 }
 
-static int64_t partial_stride(const mp_packed *p) {
-  const int64_t floats = p->at.out[0] * p->at.pitch + p->set->lanes; /* a tile of less than a vector still stores one */
-  return floats % 1024 ? floats : floats + MAX_LANES;
-}
-
-static int64_t partial_floats(const mp_packed *p) {
-  return p->blocks > 1 ? p->layer.out_channels * partial_stride(p) : 0;
-}
-
 static int64_t group_images(const mp_packed *p, int64_t images) {
-  return most(least(images, GROUP_BYTES / (4 * (copy_floats(p) + partial_floats(p)) + 1)), 1);
+  return most(least(images, GROUP_BYTES / (4 * copy_floats(p) + 1)), 1);
 }
 
 size_t mp_scratch_bytes(const mp_packed *p, int64_t images) {
-  return (size_t)(group_images(p, images) * (copy_floats(p) + partial_floats(p)) + SLACK) * sizeof(float);
+  return (size_t)(group_images(p, images) * copy_floats(p) + SLACK) * sizeof(float);
 }
 
 static void copy_channels(void *argument, size_t index) {
@@ -81,8 +72,10 @@ static void run_tile(const call *c, int64_t image, int64_t chunk, int64_t number
   t.in = in + s.in;
   t.bias = p->bias;
   t.kept = NULL;
-  t.partial = c->partials + image * partial_floats(p) + s.in;
-  t.partial_stride = partial_stride(p);
+  /* Sums that wait for the next block of channels: 100 kB of the thread's stack at most, which stay in its cache. */
+  float sums[CHUNK_ROWS * (MAX_TILE + 1) * MAX_LANES] __attribute__((aligned(64)));
+  t.partial_stride = s.vectors * p->set->lanes + MAX_LANES; /* a tile of less than a vector still stores one */
+  t.partial = sums - chunk * p->chunk_units * (p->quads ? QUAD : 1) * t.partial_stride;
   t.y_stride = plane_floats(p);
   t.activation = p->layer.activation;
   const int64_t first = image * p->layer.out_channels * plane_floats(p) + s.out;
@@ -118,7 +111,6 @@ void mp_run(const mp_packed *p, const float *x, const float *residual, float *y,
             const mp_threads *threads) {
   const int64_t group = group_images(p, images);
   call c = {.packed = p, .copies = scratch};
-  c.partials = c.copies + group * copy_floats(p);
   c.tiles = divided_up(p->at.out[0], p->rows_per_tile) * p->tiles_per_row;
   for (int64_t done = 0; done < images; done += c.images) {
     c.images = least(group, images - done);
