@@ -6,6 +6,7 @@
 #define LANES 8
 #define MAX_ROWS 12
 #define MAX_QUADS 3
+#define AHEAD 1024
 #define LARGER(low, x) (vector) _mm256_max_ps((__m256)(low), (__m256)(x))
 #define SMALLER(high, x) (vector) _mm256_min_ps((__m256)(high), (__m256)(x))
 #define EVEN_THEN_ODD 0, 2, 4, 6, 9, 11, 13, 15

@@ -6,6 +6,7 @@
 #define LANES 16
 #define MAX_ROWS 16
 #define MAX_QUADS 5
+#define AHEAD 1024
 #define LARGER(low, x) (vector) _mm512_max_ps((__m512)(low), (__m512)(x))
 #define SMALLER(high, x) (vector) _mm512_min_ps((__m512)(high), (__m512)(x))
 #define EVEN_THEN_ODD 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31

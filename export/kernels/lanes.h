@@ -134,6 +134,13 @@ INLINE void begin_row(const int vectors, vector *sums, const tile *t, int64_t ro
   UNROLL for (int i = 0; i < vectors; i++) sums[i] = t->first ? all(t->bias[row]) : load(partial + AT(i));
 }
 
+/* Lists are read once a run and come from far; processors whose own foresight was measured to be too short say AHEAD bytes. */
+#ifdef AHEAD
+#define FORESEE(z) __builtin_prefetch((const char *)(z) + AHEAD)
+#else
+#define FORESEE(z) (void)0
+#endif
+
 /* `chains` sums a vector, so that small tiles do not wait for the last addition. */
 INLINE void unstructured(const int vectors, const int chains, const tile *t, const segment *s, const segment *end,
                          const void *list) {
@@ -144,11 +151,13 @@ INLINE void unstructured(const int vectors, const int chains, const tile *t, con
     begin_row(vectors, sums, t, s->unit);
     UNROLL for (int i = vectors; i < chains * vectors; i++) sums[i] = all(0);
     const nonzero *stop = z + s->count, *whole = z + s->count / chains * chains;
-    for (; z < whole; z += chains)
+    for (; z < whole; z += chains) {
+      FORESEE(z);
       UNROLL for (int c = 0; c < chains; c++) {
         const float *in = t->in + z[c].offset;
         UNROLL for (int i = 0; i < vectors; i++) sums[c * vectors + i] += load(in + AT(i)) * all(z[c].weight);
       }
+    }
     for (; z < stop; z++) {
       const float *in = t->in + z->offset;
       UNROLL for (int i = 0; i < vectors; i++) sums[i] += load(in + AT(i)) * all(z->weight);
@@ -165,6 +174,7 @@ INLINE void quads(const int vectors, const tile *t, const segment *s, const segm
     vector sums[QUAD][MAX_TILE / QUAD];
     UNROLL for (int r = 0; r < QUAD; r++) begin_row(vectors, sums[r], t, QUAD * (int64_t)s->unit + r);
     for (const quad *stop = z + s->count; z < stop; z++) {
+      FORESEE(z);
       const float *in = t->in + z->offset;
       vector x[MAX_TILE / QUAD];
       UNROLL for (int i = 0; i < vectors; i++) x[i] = load(in + AT(i));
