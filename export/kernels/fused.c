@@ -1,30 +1,8 @@
 /* A block's run: bands of output rows, whose expanded channels stay in the cache. For each band a chunk of channels after
    the other is expanded into padded planes and from there, by the depthwise layer, into planes without pads; from those of
-   all channels follow the band's rows of the output. Workers share bands or, of few bands, the chunks of each. */
+   all channels follow the band's rows of the output. A worker takes a band after the other; when none is left it helps with
+   the last ones, so a lone worker uses the scratch of one. */
 #include "fused.h"
-
-#define MANY_BANDS 4 /* that are shared as they are, without a wait in between */
-
-/* Items of work: a worker takes the next when it is done with one, so a lone thread uses the scratch of one worker. */
-typedef struct {
-  void (*work)(const void *argument, int64_t worker, int64_t item);
-  const void *argument;
-  int64_t items, next;
-} queue;
-
-static void worker(void *argument, size_t index) {
-  queue *q = argument;
-  for (int64_t item; (item = __atomic_fetch_add(&q->next, 1, __ATOMIC_RELAXED)) < q->items;)
-    q->work(q->argument, (int64_t)index, item);
-}
-
-static void share(const mp_threads *threads, void (*work)(const void *, int64_t, int64_t), const void *argument, int64_t items) {
-  queue q = {work, argument, items, 0};
-  if (threads && items > 1)
-    threads->run(threads->pool, worker, &q, (size_t)least(items, MAX_WORKERS));
-  else
-    worker(&q, 0);
-}
 
 typedef struct {
   const mp_packed_block *packed;
@@ -35,12 +13,31 @@ typedef struct {
 /* Rows of an image: the output's, and those of the padded planes, of which `count` from `valid` on are the image's. */
 typedef struct {
   const mp_packed_block *packed;
-  const mp_threads *threads;
   const float *x;        /* of the image */
   const float *residual; /* of the band, as y */
-  float *y, *scratch, *home; /* of all workers, and of the one that holds the band */
+  float *y, *home;       /* the scratch of the worker that took the band */
   int64_t rows, top, valid, count;
+  int64_t opened, chunks, made, items; /* of all workers: whether it can be worked on; chunks taken, and done; tiles taken */
 } band;
+
+typedef struct {
+  call c;
+  int64_t bands, taken;
+  band last[MAX_WORKERS];
+} queue;
+
+static int64_t take(int64_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
+
+/* What is waited for was taken by a worker that runs. */
+static void wait_for(const int64_t *counter, int64_t value) {
+  while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+  }
+}
 
 static int64_t tiles_of(const mp_packed *p, int64_t pixels) {
   return divided_up(divided_up(pixels, p->set->lanes), p->set->max_tile[p->quads]);
@@ -108,12 +105,10 @@ static void expand(const band *b, int64_t chunk, int64_t channels, float *padded
   }
 }
 
-static void run_chunk(const void *argument, int64_t worker, int64_t chunk) {
-  const band *b = argument;
+static void run_chunk(const band *b, int64_t chunk, float *padded) {
   const fused_shape *s = &b->packed->at;
   const mp_block *l = &s->block;
   const int64_t first = chunk * s->chunk, channels = least(s->chunk, l->channels - first);
-  float *padded = b->threads ? b->scratch + worker * s->worker : b->home;
   if (l->expands)
     expand(b, chunk, channels, padded);
   else
@@ -135,9 +130,7 @@ static void run_chunk(const void *argument, int64_t worker, int64_t chunk) {
   b->packed->set->depthwise(&d);
 }
 
-static void project(const void *argument, int64_t worker, int64_t item) {
-  (void)worker; /* needs no scratch of its own: rows of `sums` are of one item each */
-  const band *b = argument;
+static void project(const band *b, int64_t item) {
   const fused_shape *s = &b->packed->at;
   const mp_packed *p = b->packed->project;
   tile t;
@@ -146,43 +139,74 @@ static void project(const void *argument, int64_t worker, int64_t item) {
   t.y_stride = s->out[0] * s->out[1];
   t.residual = b->residual;
   t.kept = NULL;
-  run_tile(p, &t, b->rows * s->out[1], item / p->chunks, item % p->chunks, b->home + s->sums);
+  run_tile(p, &t, b->rows * s->out[1], item / p->chunks, item % p->chunks, b->home + s->sums); /* rows of `sums` are of one item each */
 }
 
-static void run_band(const call *c, const mp_threads *threads, int64_t worker, int64_t item) {
+static void open_band(const call *c, band *b, int64_t item, float *home) {
   const mp_packed_block *p = c->packed;
   const fused_shape *s = &p->at;
   const mp_block *l = &s->block;
   const int64_t image = item / s->bands, row = item % s->bands * s->out_rows;
   const int64_t start = image * l->out_channels * s->out[0] * s->out[1] + row * s->out[1];
   const int64_t top = row * l->stride - l->pad[0], source = least(most(top, 0), l->in_size[0]);
-  band b = {.packed = p, .threads = threads, .scratch = c->scratch, .home = c->scratch + worker * s->worker, .top = top};
-  b.x = c->x + image * l->in_channels * l->in_size[0] * l->in_size[1];
-  b.y = c->y + start;
-  b.residual = c->residual ? c->residual + start : NULL;
-  b.rows = least(s->out_rows, s->out[0] - row);
-  b.valid = least(most(source - top, 0), s->in_rows);
-  b.count = least(l->in_size[0] - source, s->in_rows - b.valid);
-  if (l->expands && b.count)
-    copy_rows(p, b.x, l->in_channels, source, (geometry){.rows = b.count, .plane = s->copy_plane}, b.home + s->copies);
-  share(threads, run_chunk, &b, s->chunks);
-  share(threads, project, &b, tiles_of(p->project, b.rows * s->out[1]) * p->project->chunks);
+  b->packed = p;
+  b->chunks = b->made = b->items = 0;
+  b->x = c->x + image * l->in_channels * l->in_size[0] * l->in_size[1];
+  b->residual = c->residual ? c->residual + start : NULL;
+  b->y = c->y + start;
+  b->home = home;
+  b->rows = least(s->out_rows, s->out[0] - row);
+  b->top = top;
+  b->valid = least(most(source - top, 0), s->in_rows);
+  b->count = least(l->in_size[0] - source, s->in_rows - b->valid);
+  if (l->expands && b->count)
+    copy_rows(p, b->x, l->in_channels, source, (geometry){.rows = b->count, .plane = s->copy_plane}, home + s->copies);
+  __atomic_store_n(&b->opened, 1, __ATOMIC_RELEASE);
 }
 
-static void run_alone(const void *argument, int64_t worker, int64_t item) { run_band(argument, NULL, worker, item); }
+static void work_on(band *b, float *padded) {
+  const mp_packed_block *p = b->packed;
+  for (int64_t chunk; (chunk = take(&b->chunks)) < p->at.chunks;) {
+    run_chunk(b, chunk, padded);
+    __atomic_fetch_add(&b->made, 1, __ATOMIC_RELEASE);
+  }
+  wait_for(&b->made, p->at.chunks);
+  const int64_t items = tiles_of(p->project, b->rows * p->at.out[1]) * p->project->chunks;
+  for (int64_t item; (item = take(&b->items)) < items;) project(b, item);
+}
+
+static void worker(void *argument, size_t index) {
+  queue *q = argument;
+  float *scratch = q->c.scratch + (int64_t)index * q->c.packed->at.worker;
+  const int64_t shared = least(q->bands, MAX_WORKERS), alone = q->bands - shared;
+  for (int64_t item; (item = take(&q->taken)) < q->bands;) {
+    band mine, *b = item < alone ? &mine : &q->last[item - alone];
+    open_band(&q->c, b, item, scratch);
+    work_on(b, scratch);
+  }
+  for (int64_t i = 0; i < shared; i++) {
+    wait_for(&q->last[i].opened, 1);
+    work_on(&q->last[i], scratch);
+  }
+}
+
+static int64_t workers(const mp_packed_block *p, int64_t images) {
+  return least(least(images, MAX_WORKERS) * p->at.bands * p->at.chunks, MAX_WORKERS);
+}
 
 size_t mp_block_scratch_bytes(const mp_packed_block *p, int64_t images) {
-  const int64_t bands = least(images, MANY_BANDS) * p->at.bands; /* enough to see whether there are many */
-  const int64_t items = bands >= MANY_BANDS ? least(images, MAX_WORKERS) * p->at.bands : p->at.chunks;
-  return (size_t)(least(items, MAX_WORKERS) * p->at.worker) * sizeof(float);
+  return (size_t)(workers(p, images) * p->at.worker) * sizeof(float);
 }
 
 void mp_block_run(const mp_packed_block *p, const float *x, const float *residual, float *y, int64_t images, void *scratch,
                   const mp_threads *threads) {
-  const call c = {p, x, residual, y, scratch};
-  const int64_t bands = images * p->at.bands;
-  if (bands >= MANY_BANDS)
-    share(threads, run_alone, &c, bands);
+  queue q;
+  q.c = (call){p, x, residual, y, scratch};
+  q.bands = images * p->at.bands;
+  q.taken = 0;
+  for (int i = 0; i < MAX_WORKERS; i++) q.last[i].opened = 0;
+  if (threads)
+    threads->run(threads->pool, worker, &q, (size_t)workers(p, images));
   else
-    for (int64_t item = 0; item < bands; item++) run_band(&c, threads, 0, item);
+    worker(&q, 0);
 }

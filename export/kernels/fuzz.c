@@ -4,7 +4,9 @@
        fuzz FILE...       runs each file
        fuzz SEED COUNT    runs COUNT inputs of random bytes; input i of SEED is input 0 of SEED + i
 
-   Build with -fsanitize=address,undefined. A wrong result aborts. */
+   Build with -fsanitize=address,undefined, or thread. A wrong result aborts. */
+#include <pthread.h>
+
 #include "fuzz.h"
 
 /* A layer that is valid, for the most part. */
@@ -129,9 +131,33 @@ static void free_all(example *e) {
   free(e->x), free(e->residual), free(e->expected);
 }
 
+/* Tasks from the last to the first, one after the other. */
 static void backwards(void *pool, mp_task task, void *argument, size_t count) {
   (void)pool;
   while (count--) task(argument, count);
+}
+
+typedef struct {
+  mp_task task;
+  void *argument;
+  size_t count, taken;
+} crowd;
+
+static void *take_part(void *argument) {
+  crowd *c = argument;
+  for (size_t i; (i = __atomic_fetch_add(&c->taken, 1, __ATOMIC_RELAXED)) < c->count;) c->task(c->argument, i);
+  return NULL;
+}
+
+/* In three threads. */
+static void at_once(void *pool, mp_task task, void *argument, size_t count) {
+  (void)pool;
+  crowd c = {task, argument, count, 0};
+  pthread_t others[2];
+  for (int i = 0; i < 2; i++)
+    if (pthread_create(&others[i], NULL, take_part, &c)) abort();
+  take_part(&c);
+  for (int i = 0; i < 2; i++) pthread_join(others[i], NULL);
 }
 
 static uint64_t layers, blocks, kernels; /* that were run */
@@ -139,9 +165,11 @@ static uint64_t layers, blocks, kernels; /* that were run */
 /* `packed`: an mp_packed, or of a block an mp_packed_block. */
 static void run(const example *e, const void *packed, const char *name) {
   const size_t out = (size_t)(e->images * e->out);
-  float *y[2] = {exactly(out * sizeof(float)), exactly(out * sizeof(float))};
-  for (int i = 0; i < 2; i++) {
-    const mp_threads *threads = i ? &(mp_threads){backwards, NULL} : NULL;
+  const mp_threads pools[] = {{backwards, NULL}, {at_once, NULL}};
+  float *y[3];
+  for (int i = 0; i < 3; i++) {
+    const mp_threads *threads = i ? &pools[i - 1] : NULL;
+    y[i] = exactly(out * sizeof(float));
     void *scratch = exactly(e->block ? mp_block_scratch_bytes(packed, e->images) : mp_scratch_bytes(packed, e->images));
     if (e->block)
       mp_block_run(packed, e->x, e->residual, y[i], e->images, scratch, threads);
@@ -150,11 +178,12 @@ static void run(const example *e, const void *packed, const char *name) {
     free(scratch);
   }
   if (memcmp(y[0], y[1], out * sizeof(float))) fail(e, name, "the order of tasks changes bits");
+  if (memcmp(y[0], y[2], out * sizeof(float))) fail(e, name, "threads change bits");
   for (int64_t n = 0; e->expected && n < e->images; n++)
     for (int64_t i = 0; i < e->out; i++)
       if (!(fabs(y[0][n * e->out + i] - e->expected[n].value[i]) <= e->expected[n].error[i]))
         fail(e, name, "a number is wrong");
-  free(y[0]), free(y[1]);
+  for (int i = 0; i < 3; i++) free(y[i]);
   kernels++;
 }
 
