@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_bench")]
 COMMAND = [sys.executable, "-m", "mobileprune.cli.main"]
 DATA = ("--members", "60", "--seed", "1")
 STAGES = {
-    "training": ("train", *DATA, "--epochs", "100"),
+    "training": ("train", *DATA, "--epochs", "200"),
     "ADMM": (
         "prune",
         *DATA,

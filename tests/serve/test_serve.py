@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +192,10 @@ def test_it_ends_quietly_on_ctrl_c(start: Any, folder: Path, tmp_path: Path) -> 
     document = json.loads((tmp_path / "serve.json").read_text())
     assert document["schema"] == "mobileprune.serve/1"
     assert document["folders"] == [str(folder)]
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (0, "")
     assert err == ""
-    assert time.monotonic() - began < 5
 
 
 def test_bad_input_is_refused(command: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
