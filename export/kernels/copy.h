@@ -107,6 +107,10 @@ static OUTLINE void copy_rows(const line *l, const float *x, int64_t floats, int
 /* The planes of `channels` channels at x. */
 static void copy(const mp_layer *l, const geometry *at, const float *x, float *to, int64_t channels) {
   const int64_t image = l->in_size[0] * l->in_size[1], stride = l->stride[0] * l->in_size[1], floats = channels * image;
+  if (at->same) {
+    move(to, x, floats);
+    return;
+  }
   for (int64_t down = 0; down < at->phases[0]; down++)
     for (int64_t across = 0; across < at->phases[1]; across++) {
       const view v = seen(l, at, down, across);

@@ -35,6 +35,7 @@ typedef enum { TIGHT, ALIGNED, SHIFTED, NUM_LAYOUTS } layout;
 typedef struct {
   layout kind;
   int copied; /* not: the caller's x is used as it is */
+  int same;   /* a copy of x and no more, for the sake of what a vector reads behind the last image */
   int64_t out[2], rows, pitch, plane;
   int64_t lead;      /* floats before a plane's first row */
   int64_t phases[2]; /* planes a channel: down and across */

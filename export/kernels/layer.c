@@ -97,7 +97,8 @@ geometry mp_geometry(const mp_layer *l, int lanes, layout kind) {
   }
   at.plane = at.lead + (at.rows - 1) * at.pitch + row;
   if (kind != TIGHT) at.plane = divided_up(at.plane, lanes) * lanes;
-  if (at.copied && at.plane % 1024 == 0) at.plane += MAX_LANES; /* channels 4 KiB apart would share cache sets */
+  at.same = !padded && l->stride[0] * l->stride[1] * at.phases[1] == 1 && at.plane == l->in_size[0] * l->in_size[1];
+  if (at.copied && !at.same && at.plane % 1024 == 0) at.plane += MAX_LANES; /* channels 4 KiB apart would share cache sets */
   return at;
 }
 

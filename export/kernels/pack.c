@@ -158,7 +158,7 @@ static void plan_layout(plan *p, int64_t max_vectors) {
     best = needed;
     p->at = at;
     p->tiles = tiles;
-    if (!at.copied) break;
+    if (!at.copied || at.same) break;
   }
 }
 
