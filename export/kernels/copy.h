@@ -91,11 +91,11 @@ static OUTLINE view seen(const mp_layer *l, const geometry *at, int64_t down, in
 
 /* `count` rows of the `floats` at x: the first is at `source`, and they are `stride` apart. Nothing is written from `behind`
    on. */
-static OUTLINE void copy_rows(const line *l, const float *x, int64_t floats, int64_t source, int64_t stride, float *row, int64_t pitch,
-                      int64_t count, const float *behind) {
-  const int64_t written = most(l->length, LANES);
+static OUTLINE void copy_rows(const line *l, const float *x, int64_t floats, int64_t source, int64_t stride, float *row,
+                              int64_t pitch, int64_t count, const float *behind) {
+  const float *last = row + pitch * (count - 1) + most(l->length, LANES);
   int64_t r = 0, whole = l->simple ? count : 0;
-  while (whole > 0 && (source + (whole - 1) * stride + l->reach > floats || row + (whole - 1) * pitch + written > behind)) whole--;
+  for (; whole > 0 && (source + (whole - 1) * stride + l->reach > floats || last > behind); last -= pitch) whole--;
   for (; r < whole && source + r * stride < 0; r++) copy_carefully(l, x + source + r * stride, row + r * pitch);
   if (l->step == 1)
     copy_vectors(l, 1, x + source + r * stride, stride, row + r * pitch, pitch, whole - r);

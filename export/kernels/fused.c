@@ -139,7 +139,8 @@ static void project(const band *b, int64_t item) {
   t.y_stride = s->out[0] * s->out[1];
   t.residual = b->residual;
   t.kept = NULL;
-  run_tile(p, &t, b->rows * s->out[1], item / p->chunks, item % p->chunks, b->home + s->sums); /* rows of `sums` are of one item each */
+  float *sums = b->home + s->sums; /* rows of it are of one item each */
+  run_tile(p, &t, b->rows * s->out[1], item / p->chunks, item % p->chunks, sums);
 }
 
 static void open_band(const call *c, band *b, int64_t item, float *home) {
