@@ -193,7 +193,7 @@ def test_it_ends_quietly_on_ctrl_c(start: Any, folder: Path, tmp_path: Path) -> 
     assert document["schema"] == "mobileprune.serve/1"
     assert document["folders"] == [str(folder)]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=5)
     assert (process.returncode, out) == (0, "")
     assert err == ""
 
