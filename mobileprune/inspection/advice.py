@@ -14,6 +14,7 @@ from mobileprune.export import target
 from mobileprune.export.onnx.native import least_zeros
 from mobileprune.export.target import AUTO, DENSE, STOCK
 from mobileprune.inspection.case import Case
+from mobileprune.inspection.quoted import of_form, of_peer
 from mobileprune.inspection.sizes import expected
 from mobileprune.pruning.patterns import N_OF_M
 
@@ -22,8 +23,10 @@ SPEED, SIZE, OUTPUTS = "speed", "size", "outputs"
 MULTIPLE, SPARSE_FROM, POINTWISE_FROM = 8, 0.8, 2 / 3
 HARDLY = 0.98  # of the size: less is a gain
 COUNTED = "counted in this network"
-FORMS_MEASURED = "measured on x86, one thread (benchmarks/results/forms.md)"
-EARLIER = "measured on x86 before this table of results began, not among them"
+AGAINST = "speed against dense fp32 in ONNX Runtime, x86, one thread"
+FORMS_MEASURED = f"{AGAINST} (benchmarks/results/forms.md)"
+PEERS_MEASURED = f"{AGAINST}, 90 % zeros (benchmarks/results/kernels-avx512.md)"
+BY_HAND = "measured on x86 by hand, in no committed result"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def fewer_multiplications(case: Case) -> Advice | None:
         GAIN,
         f"channels are taken out: {network.macs:,} of {network.dense_macs:,} multiplications are left ({share:.1%}), "
         f"in any runtime; expect up to {1 / share:.1f}x, less in small layers",
-        f"{FORMS_MEASURED}: half of the channels, ResNet-18 4.4x as fast, LeNet-5 1.1x",
+        f"{FORMS_MEASURED}: half of the channels, {of_form('onnx fp32 half the channels', 'resnet18', 'lenet5')}",
     )
 
 
@@ -87,7 +90,7 @@ def odd_channels(case: Case) -> Advice | None:
         LOSS,
         f"{len(layers)} layers (such as {layers[0].name}, {layers[0].shape[0]}) keep a number of channels that is no "
         f"multiple of {MULTIPLE}, which costs up to 1.3x in each: --round-to {MULTIPLE}",
-        f"{EARLIER}: ONNX Runtime, 1.2 to 1.3x",
+        f"{BY_HAND}: ONNX Runtime, 1.2 to 1.3x",
     )
 
 
@@ -128,7 +131,7 @@ def int8_in_onnxruntime(case: Case) -> Advice | None:
         SPEED,
         DEPENDS,
         "int8 arithmetic may be faster or slower than fp32, depending on the network: bench it",
-        f"{FORMS_MEASURED}: ResNet-18 2.8x as fast, LeNet-5 0.6x",
+        f"{FORMS_MEASURED}: {of_form('onnx int8 dense', 'resnet18', 'lenet5')}",
     )
 
 
@@ -139,7 +142,7 @@ def fp16_is_widened(case: Case) -> Advice | None:
         SPEED,
         NONE,
         "fp16 halves the file and not the time: numbers are widened when it is loaded, arithmetic stays float32",
-        f"{FORMS_MEASURED}: 1.0x; on x86 ONNX Runtime has no float16 kernels",
+        f"{FORMS_MEASURED}: {of_form('onnx fp16 packed', 'resnet18')}; on x86 ONNX Runtime has no float16 kernels",
     )
 
 
@@ -159,7 +162,7 @@ def slow_interpreter(case: Case) -> Advice | None:
         SPEED,
         LOSS,
         "the lite interpreter takes longer than ONNX Runtime for the same network: --target onnx",
-        f"{FORMS_MEASURED}: 2.6 times as long for ResNet-18, 4.2 for LeNet-5; PyTorch has deprecated it",
+        f"{FORMS_MEASURED}: {of_form('torchscript-lite fp32 dense', 'resnet18', 'lenet5')}; PyTorch has deprecated it",
     )
 
 
@@ -177,25 +180,27 @@ def mnn_skips_zeros(case: Case) -> Advice | None:
             LOSS,
             f"{share:.1%} of the weights are zero: MNN's sparse kernels pay from about {SPARSE_FROM:.0%} on, and take "
             "longer than its dense ones at 70 %: --sparsity 0.9, or --sparse-format dense",
-            f"{EARLIER}: MNN 3.6",
+            f"{BY_HAND}: MNN 3.6",
         )
     return Advice(
         SPEED,
         GAIN,
         f"{share:.1%} of the weights are zero, and MNN computes layers with enough of them from the rest",
-        f"{EARLIER}: MNN 3.6 at 90 %, unstructured: ResNet-18 23.1 to 12.2 ms, MobileNetV2 7.6 to 4.0 ms",
+        f"{PEERS_MEASURED}: MNN sparse, {of_peer('MNN sparse', 'unstructured', 'resnet18', 'mobilenetv2')}; "
+        f"MNN dense, {of_peer('MNN', '', 'resnet18', 'mobilenetv2')}",
     )
 
 
-def mnn_likes_blocks(case: Case) -> Advice | None:
+def blocks_in_mnn(case: Case) -> Advice | None:
     rows = re.fullmatch(r"block:(\d+)x1", case.network.pattern or "")
     if not case.network.zeros or case.form == DENSE or not rows or int(rows[1]) % 4:
         return None
     return Advice(
         SPEED,
-        GAIN,
-        "output channels that share their zeros by fours are faster than single zeros",
-        f"{EARLIER}: MNN 3.6 at 90 %, blocks of 4x1: 1.2x (MobileNetV2), 1.5x (ResNet-18), 2.4x (VGG16-BN)",
+        NONE,
+        "in MNN output channels that share their zeros by fours are no faster than single zeros",
+        f"{PEERS_MEASURED}: blocks, {of_peer('MNN sparse', 'block:4x1', 'resnet18', 'mobilenetv2')}; "
+        f"single zeros, {of_peer('MNN sparse', 'unstructured', 'resnet18', 'mobilenetv2')}",
     )
 
 
@@ -218,19 +223,19 @@ def xnnpack_pointwise(case: Case) -> Advice | None:
         "when more than two thirds of their and the linear weights are zero and stored as sparse"
     )
     if why:
-        return Advice(SPEED, NONE, f"{rule}: {why}; expect 1.00x", f"XNNPACK's rules; {EARLIER}: AVX-512, 1.00x")
+        return Advice(SPEED, NONE, f"{rule}: {why}; expect 1.00x", "XNNPACK's rules")
     return Advice(
         SPEED,
         DEPENDS,
         f"{rule}: here {share:.1%}, so time may fall on an ARM phone and not on this kind of computer",
-        f"{EARLIER}: AVX-512 at 90 %, MobileNetV2 0.99x of its dense speed; sparse kernels seen to be chosen "
-        "without AVX, their speed not measured",
+        f"{PEERS_MEASURED}: LiteRT sparse, {of_peer('LiteRT sparse', 'unstructured', 'mobilenetv2')}; dense, "
+        f"{of_peer('LiteRT', '', 'mobilenetv2')}; without AVX, sparse kernels seen to be chosen, not timed",
     )
 
 
 ORT = multiplies_zeros(
     "ONNX Runtime",
-    f"{FORMS_MEASURED}, 90 % zeros: ResNet-18 0.99x, LeNet-5 1.00x",
+    f"{FORMS_MEASURED}, 90 % zeros: {of_form('onnx fp32 dense', 'resnet18', 'lenet5')}",
 )
 
 
@@ -269,7 +274,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *COMMON,
     ),
     "litert": (xnnpack_pointwise, outputs_move, *COMMON),
-    "mnn": (mnn_skips_zeros, mnn_likes_blocks, outputs_move, *COMMON),
+    "mnn": (mnn_skips_zeros, blocks_in_mnn, outputs_move, *COMMON),
 }
 
 

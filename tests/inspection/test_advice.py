@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mobileprune.export import TARGETS
-from mobileprune.inspection import advice
+from mobileprune.inspection import advice, quoted
 from mobileprune.inspection.advice import RULES, Advice, advise, overall
 from mobileprune.inspection.case import Case, Network
 from mobileprune.inspection.contents import Layer
@@ -73,12 +75,12 @@ ODD = ((15, 3, 3, 3), (64, 15, 1, 1), (10, 64))
         (advice.mnn_skips_zeros, {"target": "mnn"}, "gain", "computes layers", {"target": "mnn", "zeros": 0}),
         (advice.mnn_skips_zeros, {"target": "mnn", "zeros": 0.7}, "loss", "from about 80% on", CHANNEL),
         (advice.mnn_skips_zeros, {"target": "mnn", "form": "dense"}, "none", "--sparse-format sparse", CHANNEL),
-        (advice.mnn_likes_blocks, {"target": "mnn", "pattern": "block:8x1"}, "gain", "by fours", {"target": "mnn"}),
+        (advice.blocks_in_mnn, {"target": "mnn", "pattern": "block:8x1"}, "none", "by fours", {"target": "mnn"}),
         (
-            advice.mnn_likes_blocks,
+            advice.blocks_in_mnn,
             {"target": "mnn", "pattern": "block:4x1"},
-            "gain",
-            "faster",
+            "none",
+            "no faster",
             {"target": "mnn", "pattern": "block:2x1"},
         ),
         (advice.xnnpack_pointwise, {"target": "litert"}, "depends", "ARM phone", {"target": "litert", "zeros": 0}),
@@ -122,6 +124,24 @@ def test_every_target_says_why_about_speed_and_size(target) -> None:
         for precision in (name for name in BITS if name in TARGETS[target].precisions):
             found = advise(case(target, zeros, precision=precision))
             assert {"speed", "size"} <= {each.about for each in found}
+
+
+def test_quoted_numbers_are_those_of_the_newest_results() -> None:
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    forms = json.loads(max(results.glob("*-forms.json")).read_text("utf-8"))["networks"]
+    measured = {
+        (network, file): forms[network]["rows"][file]["bench"]["speedup"]["value"] for network, file in quoted.FORMS
+    }
+    assert {key: float(f"{value:.2g}") for key, value in measured.items()} == quoted.FORMS
+
+    kernels = json.loads(max(results.glob("*-avx512-*-kernels.json")).read_text("utf-8"))["networks"]
+    measured = {
+        (network, peer["peer"], peer["pattern"]): peer["ratio"]["value"]
+        for network, found in kernels.items()
+        for peer in found["peers"]
+        if peer["threads"] == 1
+    }
+    assert {key: float(f"{measured[key]:.2g}") for key in quoted.PEERS} == quoted.PEERS
 
 
 def test_no_rules_for_what_is_no_target() -> None:
