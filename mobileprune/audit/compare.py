@@ -9,10 +9,13 @@ import numpy as np
 
 from mobileprune.attacks import Access, Group, Scores
 from mobileprune.audit import statistics
-from mobileprune.audit.statistics import Estimate
+from mobileprune.audit.auc import auc, paired_auc_difference
+from mobileprune.audit.intervals import Estimate, Floats
 from mobileprune.errors import DataError
 
 Metric = Literal["auc", "tpr_at_1pct_fpr"]
+CHANCE = 0.5
+"""The AUC of a guess."""
 
 
 @dataclass(frozen=True)
@@ -103,23 +106,53 @@ def paired_auc(artifact: Scores, other: Scores, *, confidence: float = 0.95) -> 
 
 
 def against_ceiling(scores: Scores, group: Group, *, limit: float, alpha: float) -> list[Comparison]:
-    """Every attack's AUC: ``high`` one-sided at alpha, ``low`` at alpha / number of attacks."""
+    """Every attack's AUC, and that of its scores reversed: ``high`` one-sided at alpha, ``low`` at alpha / comparisons.
+
+    Who ranks members last has told them apart as well as who ranks them first.
+    """
     compared, attacks = [], scores.by_attack
+    alpha_low = alpha / (2 * len(attacks)) if attacks else alpha
     for name in attacks:
         members, nonmembers = scores.sides(name)
-        upper = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha)
-        lower = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha / len(attacks))
-        estimate = Estimate(
-            upper.value, lower.low, upper.high, 1 - alpha - alpha / len(attacks), upper.method, upper.note
-        )
-        compared.append(Comparison(name, group, "auc", estimate, limit))
+        for said, sides in ((name, (members, nonmembers)), (f"reversed {name}", (-members, -nonmembers))):
+            compared.append(Comparison(said, group, "auc", _bounded(*sides, alpha=alpha, alpha_low=alpha_low), limit))
     return compared
+
+
+def _bounded(members: Floats, nonmembers: Floats, *, alpha: float, alpha_low: float) -> Estimate:
+    """The AUC: ``high`` one-sided at alpha, ``low`` at alpha_low."""
+    upper = auc(members, nonmembers, confidence=1 - 2 * alpha)
+    lower = auc(members, nonmembers, confidence=1 - 2 * alpha_low)
+    return Estimate(upper.value, lower.low, upper.high, 1 - alpha - alpha_low, upper.method, upper.note)
+
+
+def added_auc(
+    members: Floats,
+    nonmembers: Floats,
+    source_members: Floats,
+    source_nonmembers: Floats,
+    *,
+    alpha: float,
+    alpha_low: float,
+) -> Estimate:
+    """What the artifact's AUC has gained over its source's, or over chance where the source's surely lies below that.
+
+    Scores that a source ranks the wrong way round and an artifact hides (outputs rounded until they are all alike)
+    rise to 1/2, and nothing has leaked: AUC(artifact) - max(AUC(source), 1/2).
+    """
+    theirs = auc(source_members, source_nonmembers, confidence=1 - 2 * alpha)
+    if theirs.high is None or theirs.high >= CHANCE:
+        sides = (members, nonmembers, source_members, source_nonmembers)
+        return paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
+    ours = _bounded(members, nonmembers, alpha=alpha, alpha_low=alpha_low)
+    value, low, high = (None if edge is None else edge - CHANCE for edge in (ours.value, ours.low, ours.high))
+    return Estimate(value, low, high, ours.confidence, f"{ours.method}, above chance", ours.note)
 
 
 def against_source(
     artifact: Scores, source: Scores, *, auc_margin: float, tpr_margin: float, alpha: float
 ) -> list[Comparison]:
-    """Artifact minus source for every attack on both, group and metric; TPR only where it is resolvable.
+    """What the artifact has above its source, for every attack on both, group and metric; TPR where it is resolvable.
 
     ``high`` is one-sided at alpha, ``low`` at alpha / number of comparisons.
     """
@@ -132,7 +165,7 @@ def against_source(
     for group, (ours, others) in paired.items():
         for name in both:
             sides = (*ours.sides(name), *others.sides(name))
-            area = statistics.paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
+            area = added_auc(*sides, alpha=alpha, alpha_low=alpha_low)
             rate = statistics.paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
             compared.append(Comparison(name, group, "auc", area, auc_margin))
             if rate.value is not None:

@@ -3,7 +3,8 @@
 Every question is decided by one rule over its comparisons. *Pass* if each one-sided upper bound at
 alpha is below its limit: an intersection-union test, which needs no correction. *Fail* if any
 one-sided lower bound exceeds its limit, at alpha divided by the number of comparisons (Bonferroni),
-because the strongest of several is taken. Otherwise *inconclusive*.
+because the strongest of several is taken. Otherwise *inconclusive*. A ceiling is held against every
+attack's scores and against their reverse.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def outputs_move(case: Case) -> Advice | None:
         OUTPUTS,
         DEPENDS,
         "int8 moves the probabilities of single images: what an audit says of the fp32 file does not hold for this one",
-        "measured (benchmarks/results/forms.md): logits move by up to 0.8 (ResNet-18), and 0.9 % of the images change their class",
+        "measured (benchmarks/results/forms.md): logits of ResNet-18 move by up to 0.8, 0.9 % of images change class",
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mobileprune.attacks import Scores
 from mobileprune.audit import statistics as s
-from mobileprune.audit.compare import against_ceiling, against_source, check_paired, measure, paired_auc
+from mobileprune.audit.compare import added_auc, against_ceiling, against_source, check_paired, measure, paired_auc
 from mobileprune.errors import DataError
 
 M, N, CANARIES = 1300, 1250, 220
@@ -60,13 +60,15 @@ def test_a_measurement_is_each_statistic_of_its_attack() -> None:
 def test_a_ceiling_is_held_against_bounds_of_which_the_lower_is_shared_out() -> None:
     found, alpha = scored(1), 0.04
     got = against_ceiling(found, "canaries", limit=0.6, alpha=alpha)
-    assert [(c.attack, c.group, c.metric, c.limit) for c in got] == [(n, "canaries", "auc", 0.6) for n in ATTACKS]
+    names = [said for name in ATTACKS for said in (name, f"reversed {name}")]
+    assert [(c.attack, c.group, c.metric, c.limit) for c in got] == [(n, "canaries", "auc", 0.6) for n in names]
     for one in got:
-        sides = found.sides(one.attack)
-        upper, lower = s.auc(*sides, confidence=1 - 2 * alpha), s.auc(*sides, confidence=1 - 2 * alpha / 3)
-        assert one.estimate.value == upper.value
-        assert (one.estimate.low, one.estimate.high) == (lower.low, upper.high)
-        assert one.estimate.confidence == pytest.approx(1 - alpha - alpha / 3)
+        members, nonmembers = found.sides(one.attack.removeprefix("reversed "))
+        sides = (nonmembers, members) if one.attack.startswith("reversed") else (members, nonmembers)
+        upper, lower = s.auc(*sides, confidence=1 - 2 * alpha), s.auc(*sides, confidence=1 - 2 * alpha / 6)
+        assert one.estimate.value == pytest.approx(upper.value, abs=1e-12)
+        assert (one.estimate.low, one.estimate.high) == pytest.approx((lower.low, upper.high), abs=1e-12)
+        assert one.estimate.confidence == pytest.approx(1 - alpha - alpha / 6)
         assert (one.estimate.method, one.estimate.note) == ("DeLong, logit scale", None)
 
 
@@ -82,6 +84,27 @@ def test_a_source_is_held_against_bounds_of_which_the_lower_is_shared_out_over_g
             rate = s.paired_tpr_difference(*sides, fpr=0.01, **levels)
             expected += [(name, group, "auc", area, 0.02), (name, group, "tpr_at_1pct_fpr", rate, 0.03)]
     assert [(c.attack, c.group, c.metric, c.estimate, c.limit) for c in got] == expected
+
+
+def test_nothing_is_added_by_hiding_scores_that_the_source_ranks_the_wrong_way_round() -> None:
+    rng = np.random.default_rng(3)
+    members, nonmembers, levels = rng.normal(-1, 1, 60), rng.normal(0, 1, 60), {"alpha": 0.05, "alpha_low": 0.01}
+    hidden = np.zeros(60)
+    assert s.paired_auc_difference(hidden, hidden, members, nonmembers, **levels).low > 0.02
+    got = added_auc(hidden, hidden, members, nonmembers, **levels)
+    upper, lower = s.auc(hidden, hidden, confidence=0.9), s.auc(hidden, hidden, confidence=0.98)
+    assert (got.value, got.low, got.high) == (0, lower.low - 0.5, upper.high - 0.5)
+    assert (got.confidence, got.method) == (pytest.approx(0.94), f"{upper.method}, above chance")
+    shown = added_auc(-members, -nonmembers, members, nonmembers, **levels)  # what was hidden is told outright
+    assert shown.value == pytest.approx(0.5 - s.auc(members, nonmembers).value)
+
+
+def test_a_source_at_chance_is_what_the_artifact_is_held_against() -> None:
+    rng = np.random.default_rng(4)
+    sides, levels = rng.normal(0, 1, (4, 60)), {"alpha": 0.05, "alpha_low": 0.01}
+    sides[2] -= 0.3
+    assert s.auc(sides[2], sides[3]).value < 0.5 < s.auc(sides[2], sides[3]).high
+    assert added_auc(*sides, **levels) == s.paired_auc_difference(*sides, **levels)
 
 
 def test_a_rate_that_is_not_resolvable_is_not_compared() -> None:

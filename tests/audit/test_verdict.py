@@ -87,6 +87,13 @@ def test_a_planted_leak_is_found_and_its_absence_passes() -> None:
     assert by_question(judge(outputs(800, 800), None, Policy()))["ceiling"].verdict == "pass"
 
 
+def test_scores_that_rank_members_last_are_a_leak_too() -> None:
+    backwards = judge(outputs(400, 400, leak=-1.5), None, Policy())
+    found = by_question(backwards)["ceiling"]
+    assert (found.verdict, found.attack) == ("fail", "reversed loss")
+    assert found.estimate.value > 0.6
+
+
 def test_a_leak_of_canaries_only_is_found() -> None:
     found = by_question(judge(outputs(1200, 1200, canaries=80, canary_leak=3.0), None, Policy()))
     assert found["ceiling"].verdict == "pass"
