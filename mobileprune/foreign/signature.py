@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from mobileprune.errors import ArtifactError
 from mobileprune.files import write_json
+from mobileprune.onnx_runtime import session, settings
 from mobileprune.runtimes.base import one_line
 from mobileprune.runtimes.trial import attempt, memory_limit
 from mobileprune.schemas import parse
@@ -89,20 +89,11 @@ def _onnx(path: Path) -> list[dict[str, Any]]:
 
 
 def _ort(path: Path) -> list[dict[str, Any]]:
-    from mobileprune.runtimes.onnxruntime import TELEMETRY
-
-    os.environ.setdefault(TELEMETRY, "1")
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = 1  # the parent's other threads do not exist in a child
-    settings.log_severity_level = 4
-    settings.add_session_config_entry("session.load_model_format", "ORT")
-    session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    opened = session(path.read_bytes(), settings(model_format="ORT"))
     kinds = {"tensor(float)": "float32"}
     return [
         _input(i.name, [s if isinstance(s, int) and s > 0 else None for s in i.shape], kinds.get(i.type, i.type))
-        for i in session.get_inputs()
+        for i in opened.get_inputs()
     ]
 
 

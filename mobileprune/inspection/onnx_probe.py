@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from mobileprune.runtimes.onnxruntime import TELEMETRY
+from mobileprune.onnx_runtime import session, settings
 
 Feeds = dict[str, NDArray[Any]]
 _NEW = "mobileprune.seen."
@@ -40,22 +39,14 @@ def ask(
     questions = [("Identity", name) for name in sorted(values)] + [("Shape", name) for name in sorted(shapes)]
     if not questions:
         return {}, {}
-    os.environ.setdefault(TELEMETRY, "1")
-    import onnxruntime
-
     nodes = [helper.make_node(kind, [name], [f"{_NEW}{i}"]) for i, (kind, name) in enumerate(questions)]
     asking = onnx.ModelProto()
     asking.CopyFrom(model)
     asking.graph.node.extend(nodes)
     del asking.graph.output[:]
     asking.graph.output.extend(helper.make_empty_tensor_value_info(node.output[0]) for node in nodes)
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.add_session_config_entry("session.load_model_format", "ONNX")
-    providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(asking.SerializeToString(), settings, providers=providers, enable_fallback=0)
-    answers = dict(zip(questions, session.run(None, feeds), strict=True))
+    opened = session(asking.SerializeToString(), settings(level="DISABLE_ALL", model_format="ONNX"))
+    answers = dict(zip(questions, opened.run(None, feeds), strict=True))
     return (
         {name: answer for (kind, name), answer in answers.items() if kind == "Identity"},
         {name: tuple(int(size) for size in answer) for (kind, name), answer in answers.items() if kind == "Shape"},

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, Table, root
 from mobileprune.runtimes.base import RuntimeOptions, Session
-from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory, load
+from mobileprune.runtimes.onnxruntime import bound_memory, load
 from mobileprune.runtimes.trial import first_run
 
 MAGIC = b"ORTM"
@@ -24,7 +23,6 @@ MAX_DEPTH = 10
 
 def open_session(path: Path, options: RuntimeOptions) -> Session:
     """Checks the file and tries it in a child before this process lets the runtime see it."""
-    os.environ.setdefault(TELEMETRY, "1")
     content = _read(path)
     loops = {name for names in _operators(content, path).values() for name in names}.intersection(LOOPS)
     if loops:

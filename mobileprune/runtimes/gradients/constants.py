@@ -13,6 +13,7 @@ from onnx import helper
 from onnx.inliner import inline_local_functions
 from torch import Tensor
 
+from mobileprune import onnx_runtime
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes.base import Session, one_line
 
@@ -47,16 +48,8 @@ def plain_session(content: bytes, *, optimise: bool) -> Any:
 
     Not fused: on x86 without VNNI its int8 kernels saturate, which phones' do not, and which has no gradient.
     """
-    import onnxruntime
-
-    levels = onnxruntime.GraphOptimizationLevel
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
-    settings.graph_optimization_level = levels.ORT_ENABLE_BASIC if optimise else levels.ORT_DISABLE_ALL
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.add_session_config_entry("session.use_env_allocators", "1")
-    settings.add_session_config_entry("session.load_model_format", "ONNX")
-    return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
+    level: onnx_runtime.Level = "ENABLE_BASIC" if optimise else "DISABLE_ALL"
+    return onnx_runtime.session(content, onnx_runtime.settings(level=level, model_format="ONNX", bounded=True))
 
 
 def session_to(output: str, content: bytes, path: Path, input_name: str) -> Session:
