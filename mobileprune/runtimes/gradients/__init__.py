@@ -94,7 +94,7 @@ class _Opening:
 
 def _onnxruntime(graph: Graph, content: bytes, options: RuntimeOptions) -> Session:
     """ONNX Runtime on the same part of the file."""
-    from mobileprune.runtimes.gradients.constants import session_to
+    from mobileprune.runtimes.gradients.session import session_to
 
     return session_to(graph.output, content, graph.path, options.input_name)
 
