@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import ArtifactError
-from mobileprune.files import write_json
 from mobileprune.onnx_runtime import session, settings
-from mobileprune.runtimes.base import one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
-from mobileprune.schemas import parse
+from mobileprune.runtimes.trial import told
 
 Shape = tuple[int, int, int]
 
@@ -47,19 +43,7 @@ def signature(path: Path) -> Signature:
     reader = READERS.get(path.suffix)
     if reader is None:
         return Signature()
-    with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "inputs.json"
-
-        def tell() -> None:
-            try:
-                write_json(told, {"inputs": reader(path)})
-            except ArtifactError:
-                raise
-            except Exception as error:  # what runtimes and parsers raise has no common base
-                raise ArtifactError(f"{path}: cannot be read as {path.suffix} ({one_line(error)})") from error
-
-        attempt(tell, path, max_bytes=memory_limit(path.stat().st_size))
-        inputs: list[dict[str, Any]] = parse(told.read_bytes())["inputs"]
+    inputs: list[dict[str, Any]] = told(lambda: reader(path), path)
     if [each["type"] for each in inputs] != ["float32"]:
         said = ", ".join(f"{each['name'][:80]!r} {each['type']}" for each in inputs[:8])
         raise ArtifactError(
