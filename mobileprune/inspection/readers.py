@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, root
 from mobileprune.inspection import onnx_graph
 from mobileprune.inspection.contents import Contents
+from mobileprune.runtimes.base import checked_size
 from mobileprune.runtimes.trial import told
 
 Shape = tuple[int, int, int]
-MAX_FILE_BYTES = 2**31 - 1
 
 
 def contents_of(path: Path, input_shape: Shape | None = None) -> Contents:
@@ -25,9 +24,7 @@ def contents_of(path: Path, input_shape: Shape | None = None) -> Contents:
     reader = READERS.get(path.suffix)
     if reader is None:
         return Contents(notes=(f"files of type {path.suffix or path.name} are not read for layers and operators",))
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than a model file can have ({MAX_FILE_BYTES:,})")
+    checked_size(path, "a model file")
     return Contents.from_dict(told(lambda: reader(path, input_shape).to_dict(), path))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mobileprune import onnx_runtime
 from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size, one_line
 from mobileprune.runtimes.kernels import register
 from mobileprune.runtimes.trial import first_run, physical_bytes
 
@@ -21,11 +21,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
 
     Its memory is bounded here too, since shapes can depend on the image: half of the machine's for all sessions.
     """
-    from mobileprune.runtimes.onnx_checks import MAX_FILE_BYTES
-
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than an ONNX file can have ({MAX_FILE_BYTES:,})")
+    checked_size(path, "an ONNX file")
     content = path.read_bytes()
     bound_memory()
     first_run(_checked, path, hashlib.sha256(content).hexdigest(), options)

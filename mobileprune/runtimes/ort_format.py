@@ -8,12 +8,11 @@ from pathlib import Path
 
 from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, Table, root
-from mobileprune.runtimes.base import RuntimeOptions, Session
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.onnxruntime import bound_memory, load
 from mobileprune.runtimes.trial import first_run
 
 MAGIC = b"ORTM"
-MAX_FILE_BYTES = 2**31 - 1  # offsets are signed
 ALIGNMENT = 4
 LOOPS = ("Loop", "Scan")
 MODEL, GRAPH, NODES, ATTRIBUTES, BRANCH = 1, 7, 2, 10, 7  # fields of the schema
@@ -50,8 +49,7 @@ def required_operators(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than an .ort file can have ({MAX_FILE_BYTES:,})")
+    size = checked_size(path, "an .ort file")
     content = path.read_bytes()
     if content[4:8] != MAGIC:
         raise ArtifactError(f"{path}: is no .ort file: bytes 4 to 8 are {content[4:8]!r}, must be {MAGIC!r}")
