@@ -16,10 +16,10 @@ from torch import nn
 from mobileprune.export import onnx as onnx_target
 from mobileprune.export.choice import choose, noise
 from mobileprune.export.onnx.forms import FORMS as ONNX_FORMS
-from mobileprune.export.onnx.functions import DOMAIN
 from mobileprune.export.ort_order import in_order
 from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
 from mobileprune.onnx_runtime import session, settings
+from mobileprune.sparse_operators import DOMAIN
 
 FORMS = (DENSE, "coo")
 

@@ -20,8 +20,8 @@ from onnx import helper, numpy_helper, parser
 from torch import Tensor
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.export.onnx.functions import DOMAIN
 from mobileprune.onnx_runtime import library
+from mobileprune.sparse_operators import DOMAIN
 
 CALIBRATION_BATCH = 32
 QUANTIZE_BIAS = """
