@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import UsageError
+from mobileprune.errors import UsageError, one_line
 from mobileprune.models.resize import refit
 from mobileprune.pruning.depgraph import DepGraph, NotMaskable, Slice
 from mobileprune.pruning.masks import PRUNABLE, Masks, PruneScope, apply_masks
@@ -122,7 +122,7 @@ def channel_sites(model: nn.Module, scope: PruneScope) -> tuple[list[Channels], 
     except UsageError:
         raise
     except Exception as error:  # any model of the user's may be beyond the analysis
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        text = one_line(error, kind=True)
         raise UsageError(f"{what} is beyond torch-pruning ({text}); {WAY_OUT}") from error
     rejected = _rejected(model, found, scope.example)
     dense |= {output: why for site in found if (why := rejected.get(site.name)) for output in site.outputs}

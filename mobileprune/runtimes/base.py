@@ -72,7 +72,3 @@ def checked_size(path: Path, kind: str) -> int:
     if size > MAX_FILE_BYTES:
         raise ArtifactError(f"{path}: {size:,} bytes are more than {kind} can have ({MAX_FILE_BYTES:,})")
     return size
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -10,8 +10,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, TargetUnavailableError
-from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size, one_line
+from mobileprune.errors import ArtifactError, TargetUnavailableError, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.pte_checks import check
 from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, TargetUnavailableError
+from mobileprune.errors import ArtifactError, TargetUnavailableError, one_line
 from mobileprune.files import sha256
-from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune import onnx_runtime
-from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size, one_line
+from mobileprune.errors import ArtifactError, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.kernels import register
 from mobileprune.runtimes.trial import first_run, physical_bytes
 

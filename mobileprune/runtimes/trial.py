@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mobileprune.errors import ArtifactError
+from mobileprune.errors import ArtifactError, one_line
 from mobileprune.files import write_json
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session
 from mobileprune.schemas import parse
 
 TIMEOUT_SECS = 120

@@ -19,7 +19,7 @@ import onnx
 from onnx import helper, numpy_helper, parser
 from torch import Tensor
 
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, one_line
 from mobileprune.onnx_runtime import library
 from mobileprune.sparse_operators import DOMAIN
 
@@ -61,7 +61,7 @@ def quantise(proto: onnx.ModelProto, calibration: Tensor) -> onnx.ModelProto:
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
             )
         except Exception as error:  # the quantiser's exceptions have no common base
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error)
             raise MobilepruneError(f"ONNX Runtime cannot quantise this model ({text}); use --precision fp16") from error
         return onnx.load(path)
 

@@ -13,8 +13,7 @@ import torch
 from onnx.inliner import inline_local_functions
 from torch import Tensor
 
-from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import one_line
+from mobileprune.errors import ArtifactError, one_line
 from mobileprune.runtimes.gradients.node import Node
 from mobileprune.runtimes.gradients.operators import OPERATORS, WEIGHTED
 from mobileprune.runtimes.onnx_checks import read

@@ -11,8 +11,8 @@ from onnx import helper
 from onnx.inliner import inline_local_functions
 
 from mobileprune import onnx_runtime
-from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import Session, one_line
+from mobileprune.errors import ArtifactError, one_line
+from mobileprune.runtimes.base import Session
 
 
 def session_to(output: str, content: bytes, path: Path, input_name: str) -> Session:
