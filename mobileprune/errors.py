@@ -1,4 +1,4 @@
-"""Every exception of mobileprune and the exit code it carries.
+"""Every exception of mobileprune that reaches the user, and the exit code it carries.
 
     MobilepruneError            1  something went wrong that the user can act on
     ├── UsageError              2  an option or value is wrong (ConfigError collects several)

@@ -86,7 +86,7 @@ def cut(model: nn.Module, example: Tensor, gone: Mapping[str, set[int]]) -> nn.M
     """A copy of ``model`` without the channels ``gone`` (site's name -> output channels) and all that goes with them.
 
     It is built the way a model folder is read: torch-pruning says how small the weights are, the layers are resized to
-    them. CheckpointError if that makes no network that works.
+    them. CheckpointError if that makes no network that works, NotMaskable if they are no channels that can go.
     """
     smaller = copy.deepcopy(model)
     refit(smaller, DepGraph(model, example).remove(gone).state_dict(), example, "without those channels it")
