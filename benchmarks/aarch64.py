@@ -111,7 +111,7 @@ def examined(case: Case, sessions: dict[str, DeviceSession], operators: Path, *,
 
 
 def measured(name: str, pattern: str, sessions: dict[str, DeviceSession]) -> dict[str, Any]:
-    operators = native.built_for("linux-aarch64", "libmobileprune_ops.so")
+    operators = native.built_for("linux-aarch64", native.LIBRARY)
     if operators is None:
         raise MobilepruneError("the native operators for linux-aarch64 were not built: export/README.md, 'Devices'")
     made = pruned(network(name, SIDES[name]), pattern, ZEROS)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from record import record
 
 from mobileprune import api
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import ATTACKS, Evidence, Population, References
+from mobileprune.onnx_runtime import library
 from mobileprune.runtimes import open_runtime
 
 BATCH = 256
@@ -49,6 +49,7 @@ def ratio(ours: list[float], bare: list[float]) -> dict[str, float]:
 def throughput(artifact: Artifact, examples: int, repeats: int) -> dict[str, Any]:
     m = artifact.manifest
     x = np.random.default_rng(1).random((examples, *m.input_shape), dtype=np.float32)
+    ort = library()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(artifact.model_path, options, providers=["CPUExecutionProvider"])

@@ -14,8 +14,8 @@ from mobileprune.errors import TargetUnavailableError
 from mobileprune.export.onnx.native import NATIVE, choose, is_worth_it
 from mobileprune.export.onnx.native.layers import Graph
 from mobileprune.export.onnx.native.rewrite import fuse, rewrite
-from mobileprune.export.onnx.session import session, settings
 from mobileprune.native import library, reason
+from mobileprune.onnx_runtime import session, settings
 
 LIMIT = 1e-5
 """Of the error that float32 may have."""
@@ -23,8 +23,7 @@ LIMIT = 1e-5
 
 def options(threads: int, ops: Path | None = None, profile: Path | None = None) -> Any:
     """Threads wait for work within a run only: between runs they would take the other side's core."""
-    made = settings()
-    made.intra_op_num_threads, made.inter_op_num_threads = threads, 1
+    made = settings(num_threads=threads)
     made.add_session_config_entry("session.force_spinning_stop", "1")
     if ops:
         made.register_custom_ops_library(str(ops))

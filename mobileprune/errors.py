@@ -1,4 +1,4 @@
-"""Every exception of mobileprune and the exit code it carries.
+"""Every exception of mobileprune that reaches the user, and the exit code it carries.
 
     MobilepruneError            1  something went wrong that the user can act on
     ├── UsageError              2  an option or value is wrong (ConfigError collects several)
@@ -18,6 +18,9 @@ see :data:`mobileprune.audit.verdict.EXIT_CODES`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+MAX_QUOTED = 300
+"""Characters of what another program or library said."""
 
 
 class MobilepruneError(Exception):
@@ -67,6 +70,21 @@ class DeviceError(MobilepruneError):
 
 class DeviceLostError(DeviceError):
     pass
+
+
+def one_line(error: BaseException, *, kind: bool = False) -> str:
+    """What ``error`` says, as messages quote it: its lines as one, cut off. ``kind``: after its class's name."""
+    text = _quoted(str(error))
+    return f"{type(error).__name__}: {text}" if kind else text
+
+
+def last_line(text: str) -> str:
+    """The last line of what a program said, where it tells what went wrong; "" where it said nothing."""
+    return _quoted(next((line for line in reversed(text.splitlines()) if line.strip()), ""))
+
+
+def _quoted(text: str) -> str:
+    return " ".join(text.split())[:MAX_QUOTED]
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

@@ -16,8 +16,10 @@ from pathlib import Path
 SWITCH = "MOBILEPRUNE_NATIVE"
 VERSION = 1
 """Of the operators: what ``mp_version`` of the library has to give. An older build leaves some to stock kernels."""
+LIBRARY = "libmobileprune_ops.so"
+"""On Linux and Android; elsewhere as in FILES."""
 FILES = {"darwin": "libmobileprune_ops.dylib", "win32": "mobileprune_ops.dll"}
-_PATH = Path(__file__).parent / "_native" / FILES.get(sys.platform, "libmobileprune_ops.so")
+_PATH = Path(__file__).parent / "_native" / FILES.get(sys.platform, LIBRARY)
 RUNNER = "mobileprune_runner"
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64", "armv7l": "armv7"}
 _AGAIN = f"reinstall mobileprune with {SWITCH}=require"
@@ -63,7 +65,7 @@ def library_for(target: str) -> Path | None:
     """
     if target == this_platform():
         return library()
-    return None if os.environ.get(SWITCH) == "off" else built_for(target, "libmobileprune_ops.so")
+    return None if os.environ.get(SWITCH) == "off" else built_for(target, LIBRARY)
 
 
 @lru_cache(maxsize=4)

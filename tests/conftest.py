@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from mobileprune.onnx_runtime import TELEMETRY
+
+os.environ[TELEMETRY] = "1"  # tests load the library themselves, some before mobileprune does
 settings.register_profile("deterministic", deadline=None, derandomize=True)  # no seed and no load decides a test
 settings.load_profile("deterministic")
 

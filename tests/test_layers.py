@@ -22,6 +22,7 @@ DIRECTLY_BELOW = {
     "flatbuffer": [],
     "lazy": [],
     "native": [],
+    "onnx_runtime": [],
     "schemas": [],
     "seeding": [],
     "silence": [],
@@ -39,11 +40,11 @@ DIRECTLY_BELOW = {
     "defenses": ["training"],
     "pruning": ["defenses"],
     "convert": ["pruning"],
-    "export": ["convert", "native", "sparse_operators", "torchscript"],
+    "export": ["convert", "native", "onnx_runtime", "sparse_operators", "torchscript"],
     "artifact": BASE,
     "engines": ["errors"],
     "devices": ["artifact", "native"],
-    "runtimes": ["devices", "native", "sparse_operators", "torchscript"],
+    "runtimes": ["devices", "native", "onnx_runtime", "sparse_operators", "torchscript"],
     "attacks": ["runtimes"],
     "bench": ["runtimes"],
     "audit": ["attacks", "bench"],
@@ -107,6 +108,8 @@ def wrong_imports(source: str, path: Path) -> list[str]:
                 found.append(f"{name} is behind the black-box wall")
         elif top in ("torch", "torchvision") and layer in JUDGES:
             found.append(f"{layer} may not import {name}: what judges sees arrays, not models")
+        elif top == "onnxruntime" and layer != "onnx_runtime":
+            found.append(f"{name}: only onnx_runtime may import it, which switches its telemetry off before")
     return found
 
 
@@ -168,6 +171,8 @@ def test_the_layers_have_no_cycle_and_the_wall_has_no_hole() -> None:
         ("from mobileprune.evaluate import ask", "convert/new.py"),
         ("from mobileprune import export", "pruning/new.py"),
         ("import mobileprune", "config.py"),
+        ("def f():\n    import onnxruntime", "runtimes/new.py"),
+        ("from onnxruntime.quantization import quantize_static", "export/new.py"),
         ("import os", "brand_new.py"),
     ],
 )

@@ -67,7 +67,7 @@ def test_switched_off(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
 def test_the_files_of_all_systems_are_those_that_cmake_makes() -> None:
     text = (Path(__file__).parents[1] / "export" / "CMakeLists.txt").read_text()
     assert "add_library(mobileprune_ops SHARED" in text
-    assert {name.removeprefix("lib").split(".")[0] for name in FILES.values()} == {"mobileprune_ops"}
+    assert {name.removeprefix("lib").split(".")[0] for name in (native.LIBRARY, *FILES.values())} == {"mobileprune_ops"}
 
 
 def test_what_other_platforms_need_lies_in_folders_of_their_names(place: Path) -> None:
@@ -75,17 +75,17 @@ def test_what_other_platforms_need_lies_in_folders_of_their_names(place: Path) -
     other.mkdir()
     for folder in (place.parent, other):
         (folder / native.RUNNER).write_text("")
-        (folder / "libmobileprune_ops.so").write_text("")
+        (folder / native.LIBRARY).write_text("")
     assert native.runner(native.this_platform()) == place.parent / native.RUNNER
     assert native.runner("linux-vax") == other / native.RUNNER
     assert native.runner("linux-pdp11") is None
-    assert native.library_for("linux-vax") == other / "libmobileprune_ops.so"
+    assert native.library_for("linux-vax") == other / native.LIBRARY
     assert native.library_for("linux-pdp11") is None
 
 
 def test_switched_off_is_switched_off_for_devices_too(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     (place.parent / "linux-vax").mkdir()
-    (place.parent / "linux-vax" / "libmobileprune_ops.so").write_text("")
+    (place.parent / "linux-vax" / native.LIBRARY).write_text("")
     monkeypatch.setenv(SWITCH, "off")
     assert native.library_for("linux-vax") is None
     assert native.library_for(native.this_platform()) is None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, last_line
 
 TIMEOUT_SECS = 600
 
@@ -57,8 +57,8 @@ def _probe(command: Sequence[str]) -> tuple[int, int, list[str]]:
     except subprocess.TimeoutExpired:
         raise MobilepruneError(f"the memory probe did not finish within {TIMEOUT_SECS} s") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing; a negative code is a signal, -9 out of memory"]
-        raise MobilepruneError(f"the memory probe died with exit code {done.returncode}: {said[-1]}")
+        said = last_line(done.stderr) or "it said nothing; a negative code is a signal, -9 out of memory"
+        raise MobilepruneError(f"the memory probe died with exit code {done.returncode}: {said}")
     try:
         numbers = json.loads(done.stdout.splitlines()[-1])
         return int(numbers["baseline_kib"]), int(numbers["peak_kib"]), list(numbers.get("late_imports", []))

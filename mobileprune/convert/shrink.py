@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mobileprune.errors import CheckpointError, UsageError
 from mobileprune.models.resize import RemovedChannels
 from mobileprune.pruning.channels import WAY_OUT, Channels, agree, cut
+from mobileprune.pruning.depgraph import NotMaskable
 from mobileprune.pruning.masks import Masks
 from mobileprune.pruning.patterns import Site
 
@@ -33,7 +34,7 @@ def shrink(model: nn.Module, sites: Sequence[Site], masks: Masks, x: Tensor) -> 
         try:
             smaller = cut(model, x[:2], {site.name: gone[site.name] for site in roots})
             actual = smaller(x)
-        except CheckpointError as error:
+        except (CheckpointError, NotMaskable) as error:
             raise UsageError(f"{what} does not work ({error}); {WAY_OUT}") from error
     if not agree(actual, expected):
         gap = float((actual - expected).abs().max() / expected.abs().max())

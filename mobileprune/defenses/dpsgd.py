@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import UsageError
+from mobileprune.errors import UsageError, one_line
 from mobileprune.seeding import torch_rng
 from mobileprune.tensors import Tensors
 from mobileprune.training import Hook, Recipe
@@ -62,7 +62,7 @@ class DpSgd(Hook):
 
         problems = ModuleValidator.validate(model, strict=False)
         if problems:
-            why = " ".join(str(problems[0]).split())[:200]
+            why = one_line(problems[0])
             raise UsageError(f"dpsgd cannot train this model ({why}); for batch normalisation give --norm group")
         # Of Opacus's hooks on the first layer, whose input needs no gradient; raised in the loop's backward pass.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")

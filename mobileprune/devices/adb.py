@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from mobileprune.devices.base import cause
 from mobileprune.devices.shell import PART, STEP_SECS, TRANSFER_SECS, ShellTransport, mode_of, parent_of
-from mobileprune.errors import DeviceError, DeviceLostError, UsageError
+from mobileprune.errors import DeviceError, DeviceLostError, UsageError, last_line
 
 PARENT = "/data/local/tmp"
 """Where adb's user may write files and run them."""
@@ -55,13 +55,13 @@ class AdbTransport(ShellTransport):
             said = done.stderr.strip() or done.stdout.strip()
             if "failed to copy" not in said and "remote" not in said:
                 self._failed(said)
-            raise DeviceError(f"{self.name}: {what}: {_last(said)}")
+            raise DeviceError(f"{self.name}: {what}: {last_line(said)}")
 
     def _client(self, script: str) -> list[str]:
         return [adb_program(self.name), "-s", self._serial, "shell", script]
 
     def _failed(self, stderr: str) -> NoReturn:
-        said = _last(stderr) or "the connection broke"
+        said = last_line(stderr) or "the connection broke"
         raise DeviceLostError(f"{self.name}: no connection: {said}")
 
 
@@ -72,7 +72,7 @@ def attached(name: str = "adb") -> dict[str, str]:
     except subprocess.TimeoutExpired:
         raise DeviceError(f"{name}: adb gave no answer within {STEP_SECS:g} s; try adb kill-server") from None
     if done.returncode:
-        raise DeviceError(f"{name}: adb cannot list devices: {_last(done.stderr)}")
+        raise DeviceError(f"{name}: adb cannot list devices: {last_line(done.stderr)}")
     rows = [line.partition("\t") for line in done.stdout.splitlines() if "\t" in line]
     return {serial: state.partition(" (")[0].partition(";")[0].strip() for serial, _, state in rows}
 
@@ -119,9 +119,3 @@ def _adb(name: str, words: list[str], timeout_secs: float) -> subprocess.Complet
         )
     except OSError as error:
         raise DeviceError(f"{name}: cannot run adb: {cause(error)}") from error
-
-
-def _last(said: str) -> str:
-    """The last line, where adb tells of errors after its progress."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return " ".join(lines[-1].split())[:300] if lines else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
-from mobileprune.errors import DeviceError
+from mobileprune.errors import DeviceError, last_line
 
 MAX_SIGNAL = 64
 
@@ -76,8 +76,8 @@ def ended(done: Done) -> str:
     """How a command that failed ended, in words: by which signal or exit code, and the last line that it said."""
     code = done.returncode
     number = -code if code < 0 else code - 128 if 128 < code <= 128 + MAX_SIGNAL else 0
-    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    last = f" ({' '.join(said[-1].split())[:300]})" if said else ""
+    said = last_line(done.stderr) or last_line(done.stdout)
+    last = f" ({said})" if said else ""
     return f"was killed by {_signal(number)}{last}" if number else f"ended with exit code {code}{last}"
 
 

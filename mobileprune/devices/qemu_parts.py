@@ -24,7 +24,7 @@ EMULATOR = "qemu-aarch64"
 STEPS = ("system", "runtime", "profiles")
 RECORD, FORMAT = "setup.json", 1
 SET_UP = "mobileprune devices setup qemu"
-PLATFORM, PLUGIN, OPERATORS = "linux-aarch64", "libmobileprune_count.so", "libmobileprune_ops.so"
+PLATFORM, PLUGIN = "linux-aarch64", "libmobileprune_count.so"
 CROSS = (
     f"with ziglang and CMake installed, reinstall mobileprune from its sources with MOBILEPRUNE_CROSS={PLATFORM} "
     "(export/README.md, 'Devices')"
@@ -110,7 +110,7 @@ def plugin() -> Path:
 
 def check_programs() -> None:
     """DeviceError where the runner and the native operators for the emulated system were not built."""
-    if native.runner(PLATFORM) is None or native.built_for(PLATFORM, OPERATORS) is None:
+    if native.runner(PLATFORM) is None or native.built_for(PLATFORM, native.LIBRARY) is None:
         raise DeviceError(f"qemu: the runner for {PLATFORM} was not built: {CROSS}")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from mobileprune.devices.profiles import PROFILES
 from mobileprune.devices.qemu_parts import FORMAT, RECORD, Parts, check_programs, emulator
-from mobileprune.errors import DeviceError
+from mobileprune.errors import DeviceError, last_line
 from mobileprune.files import atomic_folder, sha256, write_json
 
 PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
@@ -185,6 +185,6 @@ def _checked(command: list[str], folder: Path) -> None:
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:
     """Its last line that tells of an error, else its last line."""
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    lines = (done.stderr + done.stdout).splitlines()
     errors = [line for line in lines if line.startswith(("E:", "ERROR", "Err:", "dpkg-deb: error"))]
-    return " ".join((errors or lines or ["it said nothing"])[-1].split())[:300]
+    return last_line("\n".join(errors or lines)) or "it said nothing"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from mobileprune.devices.base import cause
 from mobileprune.devices.shell import PART, TRANSFER_SECS, ShellTransport, mode_of, parent_of
-from mobileprune.errors import DeviceError, DeviceLostError, UsageError
+from mobileprune.errors import DeviceError, DeviceLostError, UsageError, last_line
 
 OPTIONS = {
     "BatchMode": "yes",
@@ -143,5 +143,4 @@ def _ssh(name: str) -> str:
 
 
 def _line(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("Warning: ")]
-    return " ".join(lines[-1].split())[:300] if lines else ""
+    return last_line("\n".join(line for line in stderr.splitlines() if not line.startswith("Warning: ")))

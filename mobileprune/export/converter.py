@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-from mobileprune.errors import MobilepruneError, TargetUnavailableError
+from mobileprune.errors import MobilepruneError, TargetUnavailableError, last_line
 
 
 def require(extra: str, *modules: str) -> None:
@@ -36,5 +36,4 @@ def run(converter: str, code: str, *arguments: str) -> str:
 
 
 def last_words(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return " ".join(lines[-1].split())[:300] if lines else "it crashed without a word"
+    return last_line(text) or "it crashed without a word"

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from mobileprune.convert import harden
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, one_line
 from mobileprune.export.converter import require
 from mobileprune.export.target import ExportOptions, Storage, only_dense
 from mobileprune.silence import silenced
@@ -51,7 +51,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
             planning = MemoryPlanningPass(alloc_graph_input=False)
             content = lowered.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning)).buffer
         except Exception as error:  # any code of the user's
-            text = " ".join(str(error).split())[:300]
+            text = one_line(error)
             raise MobilepruneError(f"ExecuTorch cannot export this model: {text}; try --target onnx") from error
     path.write_bytes(content)
     return only_dense(path)

@@ -16,10 +16,10 @@ from torch import nn
 from mobileprune.export import onnx as onnx_target
 from mobileprune.export.choice import choose, noise
 from mobileprune.export.onnx.forms import FORMS as ONNX_FORMS
-from mobileprune.export.onnx.functions import DOMAIN
-from mobileprune.export.onnx.session import session, settings
 from mobileprune.export.ort_order import in_order
 from mobileprune.export.target import AUTO, DENSE, ExportOptions, Storage
+from mobileprune.onnx_runtime import session, settings
+from mobileprune.sparse_operators import DOMAIN
 
 FORMS = (DENSE, "coo")
 
@@ -50,8 +50,7 @@ def convert(proto: onnx.ModelProto, path: Path, disabled_optimizers: list[str]) 
     if DOMAIN not in {opset.domain for opset in proto.opset_import}:
         # A process that has had native operators lists their domain in every file that it saves; so must all.
         proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
-    options = settings()
-    options.graph_optimization_level = type(options.graph_optimization_level).ORT_ENABLE_EXTENDED
+    options = settings(level="ENABLE_EXTENDED")
     options.optimized_model_filepath = str(path)
     options.add_session_config_entry("session.save_model_format", "ORT")
     session(proto.SerializeToString(), options, disabled_optimizers)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, DataError, UsageError
+from mobileprune.errors import ArtifactError, DataError, UsageError, one_line
 from mobileprune.export import TARGETS
 from mobileprune.files import sha256
 from mobileprune.foreign.signature import Shape, signature
@@ -60,7 +60,9 @@ def of_function(given: str | Predict) -> Model:
             with user.importable_here():
                 return np.asarray(function(x))
         except Exception as error:  # any code of the user's
-            raise ArtifactError(f"--predict {name}: failed on {len(x)} images ({user.one_line(error)})") from error
+            raise ArtifactError(
+                f"--predict {name}: failed on {len(x)} images ({one_line(error, kind=True)})"
+            ) from error
 
     return Model("function", name, lambda pixels: _in_batches(answer, pixels, BATCH, f"--predict {name}"))
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import ArtifactError
-from mobileprune.files import write_json
-from mobileprune.runtimes.base import one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
-from mobileprune.schemas import parse
+from mobileprune.onnx_runtime import session, settings
+from mobileprune.runtimes.trial import told
 
 Shape = tuple[int, int, int]
 
@@ -47,19 +43,7 @@ def signature(path: Path) -> Signature:
     reader = READERS.get(path.suffix)
     if reader is None:
         return Signature()
-    with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "inputs.json"
-
-        def tell() -> None:
-            try:
-                write_json(told, {"inputs": reader(path)})
-            except ArtifactError:
-                raise
-            except Exception as error:  # what runtimes and parsers raise has no common base
-                raise ArtifactError(f"{path}: cannot be read as {path.suffix} ({one_line(error)})") from error
-
-        attempt(tell, path, max_bytes=memory_limit(path.stat().st_size))
-        inputs: list[dict[str, Any]] = parse(told.read_bytes())["inputs"]
+    inputs: list[dict[str, Any]] = told(lambda: reader(path), path)
     if [each["type"] for each in inputs] != ["float32"]:
         said = ", ".join(f"{each['name'][:80]!r} {each['type']}" for each in inputs[:8])
         raise ArtifactError(
@@ -89,20 +73,11 @@ def _onnx(path: Path) -> list[dict[str, Any]]:
 
 
 def _ort(path: Path) -> list[dict[str, Any]]:
-    from mobileprune.runtimes.onnxruntime import TELEMETRY
-
-    os.environ.setdefault(TELEMETRY, "1")
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = 1  # the parent's other threads do not exist in a child
-    settings.log_severity_level = 4
-    settings.add_session_config_entry("session.load_model_format", "ORT")
-    session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    opened = session(path.read_bytes(), settings(model_format="ORT"))
     kinds = {"tensor(float)": "float32"}
     return [
         _input(i.name, [s if isinstance(s, int) and s > 0 else None for s in i.shape], kinds.get(i.type, i.type))
-        for i in session.get_inputs()
+        for i in opened.get_inputs()
     ]
 
 

@@ -23,8 +23,8 @@ from onnx import helper
 from mobileprune.convert.entropy import bound_bits
 from mobileprune.errors import ArtifactError
 from mobileprune.inspection.contents import Contents, Layer
-from mobileprune.inspection.onnx_probe import ask, black_image, only
 from mobileprune.runtimes.onnx_checks import STANDARD, read
+from mobileprune.runtimes.onnx_constants import Feeds, ask, constant_names, only
 from mobileprune.sparse_operators import ALL, DOMAIN
 
 WEIGHT_INPUTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1, "MatMulInteger": 1}
@@ -56,14 +56,14 @@ def contents(path: Path, input_shape: tuple[int, int, int] | None) -> Contents:
         raise ArtifactError(f"{path}: corrupt ONNX file (no graph inside); export again")
     nodes = list(model.graph.node)
     stored = dict(_stored(model.graph))
-    constants = _constants(nodes, set(stored))
+    constants = constant_names(model, set(stored))
     makers = {name: node for node in nodes for name in node.output}
     passed = [n for n in nodes if n.op_type != "Constant" and not constants.issuperset(n.output)]
     uses = [use for node in passed if (use := _use(node, constants, makers))]
     weighted = {use.node.output[0] for use in uses}
     products = [n for n in passed if n.op_type == "MatMul" and n.output[0] not in weighted]
     wanted = {name for use in uses for name in (use.weight, use.origin, use.zero) if name}
-    feeds = black_image(model.graph, set(stored), input_shape)
+    feeds = _black_image(model.graph, set(stored), input_shape)
     if feeds is None:
         values, shapes = ask(only(model, constants), wanted, set(), {})
     else:
@@ -112,14 +112,21 @@ def _payload(tensor: onnx.TensorProto) -> int:
     return int(np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize * math.prod(tensor.dims))
 
 
-def _constants(nodes: list[onnx.NodeProto], stored: set[str]) -> set[str]:
-    """Names of all values that no image changes, and "", which stands for an input that is left out."""
-    found = stored | {""}
-    for node in nodes:
-        branches = any(a.HasField("g") or a.graphs for a in node.attribute)  # they may use any value around them
-        if node.input and not branches and not node.op_type.startswith("Random") and found.issuperset(node.input):
-            found.update(node.output)
-    return found
+def _black_image(graph: onnx.GraphProto, stored: set[str], input_shape: tuple[int, int, int] | None) -> Feeds | None:
+    """A batch of one for each input that is not among the ``stored`` constants; None where its size is nowhere said."""
+    feeds = {}
+    for value in graph.input:
+        if value.name in stored:
+            continue
+        kind = value.type.tensor_type
+        shape: list[int] = [d.dim_value for d in kind.shape.dim]  # 0: left open
+        if len(shape) == 4 and input_shape is not None:
+            shape[1:] = input_shape
+        shape[:1] = [size or 1 for size in shape[:1]]
+        if not all(shape) or not kind.elem_type:
+            return None
+        feeds[value.name] = np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return feeds
 
 
 def _use(node: onnx.NodeProto, constants: set[str], makers: dict[str, onnx.NodeProto]) -> _Use | None:

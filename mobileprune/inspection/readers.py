@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from mobileprune.errors import ArtifactError
-from mobileprune.files import write_json
 from mobileprune.flatbuffer import MalformedError, root
 from mobileprune.inspection import onnx_graph
 from mobileprune.inspection.contents import Contents
-from mobileprune.runtimes.base import one_line
-from mobileprune.runtimes.trial import attempt, memory_limit
-from mobileprune.schemas import parse
+from mobileprune.runtimes.base import checked_size
+from mobileprune.runtimes.trial import told
 
 Shape = tuple[int, int, int]
-MAX_FILE_BYTES = 2**31 - 1
 
 
 def contents_of(path: Path, input_shape: Shape | None = None) -> Contents:
@@ -29,22 +24,8 @@ def contents_of(path: Path, input_shape: Shape | None = None) -> Contents:
     reader = READERS.get(path.suffix)
     if reader is None:
         return Contents(notes=(f"files of type {path.suffix or path.name} are not read for layers and operators",))
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than a model file can have ({MAX_FILE_BYTES:,})")
-    with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "contents.json"
-
-        def tell() -> None:
-            try:
-                write_json(told, reader(path, input_shape).to_dict())
-            except ArtifactError:
-                raise
-            except Exception as error:  # what runtimes and parsers raise has no common base
-                raise ArtifactError(f"{path}: cannot be read as {path.suffix} ({one_line(error)})") from error
-
-        attempt(tell, path, max_bytes=memory_limit(size))
-        return Contents.from_dict(parse(told.read_bytes()))
+    checked_size(path, "a model file")
+    return Contents.from_dict(told(lambda: reader(path, input_shape).to_dict(), path))
 
 
 def _lite(path: Path, input_shape: Shape | None) -> Contents:
@@ -94,4 +75,4 @@ READERS: dict[str, Callable[[Path, Shape | None], Contents]] = {
     ".ptl": _lite,
     ".tflite": _tflite,
 }
-"""A reader needs not be careful: it runs apart, and whatever it raises makes the file a corrupt one."""
+"""Each runs in :func:`mobileprune.runtimes.trial.told`."""

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mobileprune.config import NORMS
-from mobileprune.errors import MobilepruneError, UsageError, unknown
+from mobileprune.errors import MobilepruneError, UsageError, one_line, unknown
 from mobileprune.files import sha256
 from mobileprune.models import from_timm, from_torchvision, user
 from mobileprune.models.group_norm import refusing_groups_of_one, to_group_norm
@@ -26,7 +26,6 @@ from mobileprune.models.lenet5 import lenet5
 from mobileprune.models.mobilenetv2 import mobilenetv2
 from mobileprune.models.resnet import resnet8, resnet20
 from mobileprune.models.resnet18 import resnet18
-from mobileprune.models.user import one_line
 from mobileprune.models.vgg16_bn import vgg16_bn
 from mobileprune.seeding import stream
 from mobileprune.torchvision_import import repaired
@@ -83,7 +82,7 @@ def build(
         except MobilepruneError:
             raise
         except Exception as error:  # any code of the user's
-            raise UsageError(f"--model {name} failed: {one_line(error)}") from error
+            raise UsageError(f"--model {name} failed: {one_line(error, kind=True)}") from error
         if not isinstance(model, nn.Module):
             raise UsageError(f"--model {name} returned {type(model).__name__}; it must return a torch.nn.Module")
         _try(name, model, num_classes, input_shape)  # here lazy layers draw their weights
@@ -161,7 +160,7 @@ def _try(name: str, model: nn.Module, num_classes: int, input_shape: tuple[int, 
     except MobilepruneError:
         raise
     except Exception as error:  # any code of the user's
-        raise UsageError(f"--model {name} cannot take images {input_shape}: {one_line(error)}") from error
+        raise UsageError(f"--model {name} cannot take images {input_shape}: {one_line(error, kind=True)}") from error
     shape = tuple(getattr(output, "shape", ()))
     if shape != (2, num_classes):
         raise UsageError(f"--model {name} gives {shape or type(output).__name__} for 2 images, not (2, {num_classes})")

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import CheckpointError
+from mobileprune.errors import CheckpointError, one_line
 from mobileprune.models.mismatch import mismatch
 from mobileprune.tensors import Tensors
 
@@ -105,7 +105,7 @@ def fill(model: nn.Module, weights: Tensors, what: str, others: Others = dict) -
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        why = mismatch(weights, model, others()) or " ".join(str(error).split())[:300]
+        why = mismatch(weights, model, others()) or one_line(error)
         raise CheckpointError(f"{what} does not fit the model: {why}") from error
     return model.eval()
 

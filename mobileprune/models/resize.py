@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import CheckpointError
+from mobileprune.errors import CheckpointError, one_line
 from mobileprune.models.checkpoint import fill
-from mobileprune.models.user import one_line
 from mobileprune.tensors import Tensors
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -71,7 +70,7 @@ def refit(model: nn.Module, weights: Tensors, x: Tensor, what: str) -> Any:
         with torch.no_grad():
             return model(x)
     except Exception as error:  # shapes that do not go together, in any code of the user's
-        raise CheckpointError(f"{what} makes no network that works ({one_line(error)}); {AGAIN}") from error
+        raise CheckpointError(f"{what} makes no network that works ({one_line(error, kind=True)}); {AGAIN}") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from torch import nn
 
-from mobileprune.errors import UsageError
+from mobileprune.errors import UsageError, one_line
 from mobileprune.torchvision_import import repaired
 
 
@@ -40,11 +40,9 @@ def function(name: str) -> Callable[..., nn.Module]:
         with importable_here():
             found = getattr(repaired(lambda: importlib.import_module(module_name)), function_name)
     except Exception as error:  # any code of the user's
-        raise UsageError(f"--model {name}: cannot import ({one_line(error)}); write package.module:function") from error
+        raise UsageError(
+            f"--model {name}: cannot import ({one_line(error, kind=True)}); write package.module:function"
+        ) from error
     if not callable(found):
         raise UsageError(f"--model {name}: {function_name} is not a function")
     return found  # type: ignore[no-any-return]
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import UsageError
+from mobileprune.errors import UsageError, one_line
 from mobileprune.models.resize import refit
 from mobileprune.pruning.depgraph import DepGraph, NotMaskable, Slice
 from mobileprune.pruning.masks import PRUNABLE, Masks, PruneScope, apply_masks
@@ -86,7 +86,7 @@ def cut(model: nn.Module, example: Tensor, gone: Mapping[str, set[int]]) -> nn.M
     """A copy of ``model`` without the channels ``gone`` (site's name -> output channels) and all that goes with them.
 
     It is built the way a model folder is read: torch-pruning says how small the weights are, the layers are resized to
-    them. CheckpointError if that makes no network that works.
+    them. CheckpointError if that makes no network that works, NotMaskable if they are no channels that can go.
     """
     smaller = copy.deepcopy(model)
     refit(smaller, DepGraph(model, example).remove(gone).state_dict(), example, "without those channels it")
@@ -122,7 +122,7 @@ def channel_sites(model: nn.Module, scope: PruneScope) -> tuple[list[Channels], 
     except UsageError:
         raise
     except Exception as error:  # any model of the user's may be beyond the analysis
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        text = one_line(error, kind=True)
         raise UsageError(f"{what} is beyond torch-pruning ({text}); {WAY_OUT}") from error
     rejected = _rejected(model, found, scope.example)
     dense |= {output: why for site in found if (why := rejected.get(site.name)) for output in site.outputs}

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileprune.errors import MobilepruneError
 from mobileprune.pruning.masks import PRUNABLE
 
 Norm = nn.modules.batchnorm._NormBase  # batch and instance normalisation
@@ -33,8 +32,8 @@ ACROSS: tuple[tuple[type[nn.Module], str, str], ...] = (
 """Where other channels would notice that one is gone: module, part of the autograd node's name, reason."""
 
 
-class NotMaskable(MobilepruneError):
-    """Why channels are left as they are."""
+class NotMaskable(Exception):
+    """Why channels are left as they are. Whoever asks for them tells it: it reaches no user as an error."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class DepGraph:
         return Coupled(units, folds, tuple(slices))
 
     def remove(self, channels: Mapping[str, set[int]]) -> nn.Module:
-        """The copy without these output channels (weight -> channels) and all that goes with them."""
+        """The copy without these output channels (weight -> channels) and all that goes with them. NotMaskable as
+        in :meth:`coupled`."""
         lost: dict[tuple[Any, Any], set[int]] = {}
         for weight, gone in channels.items():
             closure = self._closure(self.model.get_submodule(weight.rpartition(".")[0]))

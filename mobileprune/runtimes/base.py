@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from mobileprune.lazy import Sliced, slices
 
 Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalised input (N, C, H, W) float32 -> logits (N, K) float32."""
+MAX_FILE_BYTES = 2**31 - 1
+"""Of protobuf and flatbuffers, whose offsets are signed."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +66,9 @@ def normalised(pixels: NDArray[np.float32], manifest: Manifest) -> NDArray[np.fl
     return x
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def checked_size(path: Path, kind: str) -> int:
+    """Bytes of a model file; ArtifactError where they are more than ``kind``, such as "an ONNX file", can have."""
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ArtifactError(f"{path}: {size:,} bytes are more than {kind} can have ({MAX_FILE_BYTES:,})")
+    return size

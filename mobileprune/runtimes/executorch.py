@@ -10,8 +10,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, TargetUnavailableError
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.errors import ArtifactError, TargetUnavailableError, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.pte_checks import check
 from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
@@ -26,6 +26,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
     without the package.
     """
     library()
+    checked_size(path, "a .pte file")
     content = path.read_bytes()
     check(content, path)
     _use_threads(1)  # those of a larger pool would not exist in the child

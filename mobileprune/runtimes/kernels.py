@@ -7,9 +7,8 @@ from typing import Any
 
 from mobileprune import __version__, native
 from mobileprune.artifact import Artifact
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, one_line
 from mobileprune.files import sha256
-from mobileprune.runtimes.base import one_line
 
 BASES = (b"SparseConv", b"SparseGemm")
 """What the names of all its operators begin with (:mod:`mobileprune.sparse_operators`)."""

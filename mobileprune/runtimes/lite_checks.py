@@ -6,9 +6,8 @@ import pickletools
 from pathlib import Path
 from zipfile import ZipFile
 
-from mobileprune.errors import ArtifactError
+from mobileprune.errors import ArtifactError, one_line
 from mobileprune.runtimes import lite_bytecode
-from mobileprune.runtimes.base import one_line
 from mobileprune.runtimes.lite_pickle import CorruptError, value
 
 MODEL, BYTECODE = "data.pkl", "bytecode.pkl"
@@ -54,4 +53,4 @@ def _pickles(path: Path) -> dict[str, bytes]:
 
 
 def _corrupt(path: Path, name: str, error: Exception) -> ArtifactError:
-    return ArtifactError(f"{path}: corrupt record {name} ({type(error).__name__}: {one_line(error)}); export again")
+    return ArtifactError(f"{path}: corrupt record {name} ({one_line(error, kind=True)}); export again")

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, TargetUnavailableError
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.errors import ArtifactError, TargetUnavailableError, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 
-MAX_FILE_BYTES = 2**31 - 1  # flatbuffers' own limit
 MAGIC = b"TFL3"
 
 
@@ -25,9 +24,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
         raise TargetUnavailableError(
             f"target litert needs ai-edge-litert ({one_line(error)}): pip install 'mobileprune[litert]'"
         ) from error
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than a LiteRT file can have ({MAX_FILE_BYTES:,})")
+    checked_size(path, "a LiteRT file")
     content = path.read_bytes()
     if content[4:8] != MAGIC:
         raise ArtifactError(f"{path}: not a LiteRT file, or a truncated one; export again")

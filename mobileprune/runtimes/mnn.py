@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError, TargetUnavailableError
+from mobileprune.errors import ArtifactError, TargetUnavailableError, one_line
 from mobileprune.files import sha256
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.trial import first_run
 from mobileprune.silence import silenced
 
-MIN_FILE_BYTES, MAX_FILE_BYTES = 64, 2**31 - 1  # flatbuffers' own limit above
+MIN_FILE_BYTES = 64
 OUTPUT = "logits"
 
 
@@ -34,9 +34,9 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
 
 def _check(path: Path) -> None:
     """MNN's format has no magic: the offset of the root table, and what that says of itself, must lie in the file."""
-    size = path.stat().st_size
-    if not MIN_FILE_BYTES <= size <= MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes; an MNN file has {MIN_FILE_BYTES} to {MAX_FILE_BYTES:,}")
+    size = checked_size(path, "an MNN file")
+    if size < MIN_FILE_BYTES:
+        raise ArtifactError(f"{path}: {size:,} bytes are fewer than an MNN file has ({MIN_FILE_BYTES}); export again")
     with path.open("rb") as file:
         root = int.from_bytes(file.read(4), "little")
         file.seek(min(root, size))

@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 
 from mobileprune import sparse_operators
 from mobileprune.errors import ArtifactError
+from mobileprune.runtimes.base import MAX_FILE_BYTES
 
-MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
 MAX_NODES = 100_000  # once functions are written out
 FREE_BYTES, GROWTH = 64 * 2**20, 1000  # sparse tensors may grow to this, and to this many times the file
 STANDARD = ("", "ai.onnx")

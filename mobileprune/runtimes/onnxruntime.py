@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune import onnx_runtime
+from mobileprune.errors import ArtifactError, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
 from mobileprune.runtimes.kernels import register
 from mobileprune.runtimes.trial import first_run, physical_bytes
-
-TELEMETRY = "ORT_DISABLE_TELEMETRY"  # on by default in 1.32, read when the library is loaded
 
 
 def open_session(path: Path, options: RuntimeOptions) -> Session:
@@ -23,12 +21,7 @@ def open_session(path: Path, options: RuntimeOptions) -> Session:
 
     Its memory is bounded here too, since shapes can depend on the image: half of the machine's for all sessions.
     """
-    os.environ.setdefault(TELEMETRY, "1")
-    from mobileprune.runtimes.onnx_checks import MAX_FILE_BYTES
-
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than an ONNX file can have ({MAX_FILE_BYTES:,})")
+    checked_size(path, "an ONNX file")
     content = path.read_bytes()
     bound_memory()
     first_run(_checked, path, hashlib.sha256(content).hexdigest(), options)
@@ -46,8 +39,7 @@ def _checked(path: Path, content: bytes, options: RuntimeOptions) -> Session:
 @lru_cache(maxsize=1)
 def bound_memory() -> None:
     """One arena for all sessions of this process, which refuses to grow beyond half of the machine's memory."""
-    import onnxruntime as ort
-
+    ort = onnx_runtime.library()
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     default = dict.fromkeys(("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
     try:
@@ -59,21 +51,12 @@ def bound_memory() -> None:
 
 def load(path: Path, content: bytes, options: RuntimeOptions, model_format: str = "ONNX") -> Session:
     """A session for ``content``, which has been checked; it is read as ``model_format``, whatever it looks like."""
-    import onnxruntime
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.num_threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 4
+    settings = onnx_runtime.settings(num_threads=options.num_threads, model_format=model_format, bounded=True)
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions share the cores
-    settings.add_session_config_entry("session.use_env_allocators", "1")
-    settings.add_session_config_entry("session.load_model_format", model_format)
     if options.native and model_format == "ONNX":
         register(settings, content)
-    providers = ["CPUExecutionProvider"]
     try:
-        # Its fallback to other providers would print to stdout.
-        session = onnxruntime.InferenceSession(content, settings, providers=providers, enable_fallback=0)
+        session = onnx_runtime.session(content, settings)
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime refuses this model ({one_line(error)})") from error
     names = [value.name for value in session.get_inputs()]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, Table, root
-from mobileprune.runtimes.base import RuntimeOptions, Session
-from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory, load
+from mobileprune.runtimes.base import RuntimeOptions, Session, checked_size
+from mobileprune.runtimes.onnxruntime import bound_memory, load
 from mobileprune.runtimes.trial import first_run
 
 MAGIC = b"ORTM"
-MAX_FILE_BYTES = 2**31 - 1  # offsets are signed
 ALIGNMENT = 4
 LOOPS = ("Loop", "Scan")
 MODEL, GRAPH, NODES, ATTRIBUTES, BRANCH = 1, 7, 2, 10, 7  # fields of the schema
@@ -24,7 +22,6 @@ MAX_DEPTH = 10
 
 def open_session(path: Path, options: RuntimeOptions) -> Session:
     """Checks the file and tries it in a child before this process lets the runtime see it."""
-    os.environ.setdefault(TELEMETRY, "1")
     content = _read(path)
     loops = {name for names in _operators(content, path).values() for name in names}.intersection(LOOPS)
     if loops:
@@ -52,8 +49,7 @@ def required_operators(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {size:,} bytes are more than an .ort file can have ({MAX_FILE_BYTES:,})")
+    size = checked_size(path, "an .ort file")
     content = path.read_bytes()
     if content[4:8] != MAGIC:
         raise ArtifactError(f"{path}: is no .ort file: bytes 4 to 8 are {content[4:8]!r}, must be {MAGIC!r}")

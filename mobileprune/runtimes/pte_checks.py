@@ -13,7 +13,6 @@ from mobileprune.errors import ArtifactError
 from mobileprune.flatbuffer import MalformedError, root
 
 MAGIC = b"ET12"
-MAX_FILE_BYTES = 2**31 - 1
 BACKENDS = ("XnnpackBackend",)
 NAMESPACES = ("aten::", "dim_order_ops::", "executorch_prim::")
 METHOD = "forward"
@@ -24,8 +23,6 @@ JUMP = 4  # of the union InstructionArguments
 
 def check(content: bytes, path: Path) -> None:
     """ArtifactError unless ``content`` is one method, ``forward``, of a classifier's operators and without jumps."""
-    if len(content) > MAX_FILE_BYTES:
-        raise ArtifactError(f"{path}: {len(content):,} bytes are more than a .pte file can have ({MAX_FILE_BYTES:,})")
     if content[4:8] != MAGIC:
         raise ArtifactError(f"{path}: is no .pte file: bytes 4 to 8 are {content[4:8]!r}, must be {MAGIC!r}")
     try:

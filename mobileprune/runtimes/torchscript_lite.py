@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune import torchscript
-from mobileprune.errors import ArtifactError
+from mobileprune.errors import ArtifactError, one_line
 from mobileprune.files import sha256
 from mobileprune.runtimes import lite_checks
-from mobileprune.runtimes.base import RuntimeOptions, Session, one_line
+from mobileprune.runtimes.base import RuntimeOptions, Session
 from mobileprune.runtimes.trial import first_run, memory_limit
 
 NAMESPACES = ("aten::", "prim::", "quantized::", "prepacked::")

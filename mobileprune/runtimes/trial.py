@@ -6,17 +6,21 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mobileprune.errors import ArtifactError
+from mobileprune.errors import ArtifactError, one_line
+from mobileprune.files import write_json
 from mobileprune.runtimes.base import RuntimeOptions, Session
+from mobileprune.schemas import parse
 
 TIMEOUT_SECS = 120
 FREE_BYTES = 2 * 2**30
@@ -57,6 +61,26 @@ def first_run(load: Load, path: Path, digest: str, options: RuntimeOptions, batc
             session(np.zeros((batch, *options.input_shape), np.float32))
 
     attempt(run, path, max_bytes=memory_limit(path.stat().st_size))
+
+
+def told(reader: Callable[[], Any], path: Path) -> Any:
+    """What ``reader`` says of the file ``path``, asked in a child and passed on as JSON.
+
+    A reader needs not be careful: whatever it raises, or dies of, is an ArtifactError.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+
+        def tell() -> None:
+            try:
+                write_json(answer, reader())
+            except ArtifactError:
+                raise
+            except Exception as error:  # what runtimes and parsers raise has no common base
+                raise ArtifactError(f"{path}: cannot be read as {path.suffix} ({one_line(error)})") from error
+
+        attempt(tell, path, max_bytes=memory_limit(path.stat().st_size))
+        return parse(answer.read_bytes())
 
 
 def attempt(action: Callable[[], object], path: Path, *, max_bytes: int | None = None) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.lint import findings
 from support.pruned import PRUNED, images, pruned, relative_error
 from torch import Tensor, nn
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.export import TARGETS, ExportOptions, converter, litert
-from mobileprune.export.lint import findings
 from mobileprune.export.litert import flatbuffer as tflite
 from mobileprune.export.litert.sparse import compressed_rows
 from mobileprune.export.target import Storage

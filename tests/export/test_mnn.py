@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.lint import findings
 from support.pruned import PRUNED, images, pruned, relative_error
 from torch import Tensor, nn
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.export import TARGETS, ExportOptions, converter, mnn
-from mobileprune.export.lint import findings
 from mobileprune.runtimes import RUNTIMES, RuntimeOptions
 
 # MNN itself would print when it is imported, and its tools must never be.

@@ -10,13 +10,14 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from support.lint import findings
 from support.pruned import PRUNED, images, pruned, relative_error
 from torch import nn
 
 from mobileprune import native
 from mobileprune.errors import UsageError
 from mobileprune.export import TARGETS, ExportOptions, onnx, ort_format
-from mobileprune.export.lint import findings, lint
+from mobileprune.export.lint import lint
 from mobileprune.export.ort_order import MODEL, TYPES, in_order, kernels
 from mobileprune.flatbuffer import root
 from mobileprune.runtimes import RUNTIMES, RuntimeOptions

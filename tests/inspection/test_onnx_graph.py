@@ -106,6 +106,38 @@ def test_a_weight_used_twice_counts_once_and_costs_twice(tmp_path) -> None:
     assert layer == Layer("w", (4, 4), 12, 0, 32, 64, layer.bound_bytes)
 
 
+RANDOM = {
+    "RandomNormal": "w = RandomNormal <shape = [4, 4]> ()",
+    "RandomUniform": "w = RandomUniform <shape = [4, 4]> ()",
+    "RandomNormalLike": "w = RandomNormalLike (c)",
+    "RandomUniformLike": "w = RandomUniformLike (c)",
+    "Bernoulli": "w = Bernoulli (c)",
+    "Multinomial": "k = Multinomial <sample_size = 4> (c) w = Cast <to = 1> (k)",
+    "Dropout": "w = Dropout (c, half, on)",
+    "a function": "w = mobileprune.Noise (c)",
+}
+NOISE = '<domain: "mobileprune", opset_import: ["": 18]> Noise (c) => (w) { w = Bernoulli (c) }'
+
+
+@pytest.mark.parametrize("operator", RANDOM)
+def test_what_chance_makes_is_no_weight(tmp_path, operator) -> None:
+    """The product of two 4 x 4 counts, as that of any two values of the graph."""
+    head = HEAD.replace("]>", ', "mobileprune": 1]>')
+    graph = f"g (float[4, 4] x) => (float[4, 4] y) {{ {RANDOM[operator]} y = MatMul (x, w) }}"
+    given = {"c": np.full((4, 4), 0.5, np.float32), "half": np.float32(0.5), "on": np.bool_(True)}
+    found = contents_of(written(head + graph + NOISE, tmp_path, **given))
+    assert (found.layers, found.macs) == ((), 4 * 4)
+
+
+@pytest.mark.parametrize("mode", ["", ", , off", ", half, off", ", half, constant"])
+def test_a_dropout_that_does_not_train_changes_no_weight(tmp_path, mode) -> None:
+    made = "constant = Constant <value = bool {0}> ()"
+    graph = f"g (float[N, 4] x) => (float[N, 4] y) {{ {made} w = Dropout (c{mode}) y = MatMul (x, w) }}"
+    given = {"c": np.eye(4, dtype=np.float32), "half": np.float32(0.5), "off": np.bool_(False)}
+    (layer,) = contents_of(written(HEAD + graph, tmp_path, **given)).layers
+    assert (layer.name, layer.zeros) == ("c", 12)
+
+
 def test_products_without_weights_count(tmp_path) -> None:
     """Attention: (2 x 3) times (3 x 2), of 3 numbers each."""
     graph = "g (float[1, 2, 3] x) => (float[1, 2, 2] y) { t = Transpose <perm = [0, 2, 1]> (x) y = MatMul (x, t) }"

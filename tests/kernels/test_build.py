@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from mobileprune.devices.elf import machine_of
-from mobileprune.native import FILES, RUNNER, SWITCH, VERSION
+from mobileprune.native import FILES, LIBRARY, RUNNER, SWITCH, VERSION
 
-FILE = FILES.get(sys.platform, "libmobileprune_ops.so")
+FILE = FILES.get(sys.platform, LIBRARY)
 COUNTER = ["libmobileprune_count.so"] if sys.platform == "linux" else []  # for QEMU
 INTERFACE = "hatchling.builders.hooks.plugin.interface"
 NO_CMAKE = "cmake is not installed"
@@ -140,7 +140,7 @@ def test_other_platforms_are_built_into_folders_of_their_names(
     build(hook, root)
     for platform, machine in {"linux-aarch64": "aarch64", "linux-armv7": "arm"}.items():
         folder = root / "mobileprune" / "_native" / platform
-        assert {machine_of(folder / name) for name in ("libmobileprune_ops.so", RUNNER)} == {machine}
+        assert {machine_of(folder / name) for name in (LIBRARY, RUNNER)} == {machine}
 
 
 def test_another_platform_that_cannot_be_built_is_an_error(

@@ -20,7 +20,7 @@ from support.runtimes import MANIFEST, opened
 from mobileprune.artifact import Artifact
 from mobileprune.errors import ArtifactError
 from mobileprune.runtimes import open_runtime, trial
-from mobileprune.runtimes.onnx_checks import MAX_FILE_BYTES, MAX_NODES
+from mobileprune.runtimes.onnx_checks import MAX_NODES
 
 SHAPE = {"input_shape": (4, 1, 1), "mean": (0.0,) * 4, "std": (1.0,) * 4}
 SECS = 5  # of a processor; most take a hundredth
@@ -297,18 +297,6 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     (child,) = children
     with pytest.raises(ChildProcessError):
         os.waitpid(child, os.WNOHANG)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no sparse files")
-def test_a_file_beyond_the_formats_limit_is_not_even_read(tmp_path: Path) -> None:
-    with (tmp_path / "model").open("wb") as file:
-        file.truncate(MAX_FILE_BYTES + 1)
-    with pytest.raises(ArtifactError, match="more than an ONNX file can have"):
-        run_as_it_is(tmp_path)
-
-
-def run_as_it_is(folder: Path) -> Any:
-    return open_runtime(Artifact(folder, replace(MANIFEST, **SHAPE)))
 
 
 def test_onnx_runtimes_own_format_is_never_read(tmp_path: Path) -> None:

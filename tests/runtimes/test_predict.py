@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.runtimes import MEAN, STD, Files, each_target, network, opened, pixels
+from support.runtimes import MANIFEST, MEAN, STD, Files, each_target, network, opened, pixels
 
+from mobileprune.artifact import Artifact
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.lazy import Lazy
-from mobileprune.runtimes import RUNTIMES
+from mobileprune.runtimes import RUNTIMES, open_runtime
+from mobileprune.runtimes.base import MAX_FILE_BYTES
 
 
 @each_target
@@ -58,6 +62,17 @@ def test_images_of_another_shape_are_a_usage_error(
 def test_a_target_without_a_runtime_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=f"target 'tflite' has no runtime; known: {', '.join(RUNTIMES)}"):
         opened(b"", tmp_path, "tflite")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no sparse files")
+@each_target
+def test_a_file_beyond_its_formats_limit_is_not_even_read(tmp_path: Path, target: str) -> None:
+    if target == "torchscript-lite":
+        pytest.skip("an archive has no such limit: its records have")
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(ArtifactError, match=r"bytes are more than an? .* file can have"):
+        open_runtime(Artifact(tmp_path, replace(MANIFEST, target=target)))
 
 
 @each_target

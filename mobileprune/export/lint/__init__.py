@@ -6,8 +6,7 @@ own in :data:`READERS`. A rule is a small function that yields where it found wh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +31,6 @@ class Finding:
 
 Reader = Callable[[bytes, Shape | None], Iterator[tuple[str, str, str]]]
 READERS: dict[str, Reader] = {".onnx": onnx.findings, ".ptl": archive.findings}
-
-
-def findings(content: bytes, paths: Iterable[str] | None = None) -> list[str]:
-    """Texts in ``content`` that no file may hold, sorted; ``paths``: instead of this machine's."""
-    own = any_file.here() if paths is None else {"path": tuple(map(re.escape, paths))}
-    return sorted({text for rules in (any_file.RULES, own) for _, text in any_file.matches(content, rules)})
 
 
 def findings_of(file: Path, input_shape: Shape | None = None) -> list[Finding]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, one_line
 from mobileprune.export.choice import choose, noise
 from mobileprune.export.converter import require, run
 from mobileprune.export.litert import flatbuffer as tflite
@@ -46,7 +46,7 @@ def write(model: nn.Module, input_shape: tuple[int, int, int], path: Path, optio
     try:
         chosen, why = choose(contents, options.sparse_format, lambda content: _answers(content, input_shape))
     except (RuntimeError, ValueError) as error:  # litert-torch writes operators that LiteRT does not have
-        raise MobilepruneError(f"LiteRT cannot run this model: {' '.join(str(error).split())[:300]}") from error
+        raise MobilepruneError(f"LiteRT cannot run this model: {one_line(error)}") from error
     path.write_bytes(contents[chosen])
     return Storage(chosen, why, {form: len(content) for form, content in contents.items()})
 
@@ -58,7 +58,7 @@ def _converted(model: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         try:
             torch.export.save(torch.export.export(model.eval(), (torch.zeros(1, *input_shape),)), program)
         except Exception as error:  # any code of the user's
-            raise MobilepruneError(f"torch cannot export this model: {' '.join(str(error).split())[:300]}") from error
+            raise MobilepruneError(f"torch cannot export this model: {one_line(error)}") from error
         run("litert-torch", _CONVERT, str(program), str(file))
         return file.read_bytes()
 

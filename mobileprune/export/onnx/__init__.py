@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from onnx import numpy_helper
 from torch import nn
 
-from mobileprune.errors import MobilepruneError, UsageError
+from mobileprune.errors import MobilepruneError, UsageError, one_line
 from mobileprune.export.onnx.forms import FORMS, store
 from mobileprune.export.onnx.native import choose
 from mobileprune.export.onnx.precision import PRECISIONS
@@ -78,7 +78,7 @@ def program(model: nn.Module, input_shape: tuple[int, int, int], opset: int) -> 
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise MobilepruneError(
-            "torch cannot export this model to ONNX: " + " ".join(str(error.__cause__ or error).split())[:300]
+            f"torch cannot export this model to ONNX: {one_line(error.__cause__ or error)}"
         ) from error
     assert made is not None
     return made

@@ -23,10 +23,10 @@ from mobileprune.convert.entropy import bound_bits
 from mobileprune.convert.rice import pack, unpack
 from mobileprune.errors import MobilepruneError
 from mobileprune.export.choice import choose, noise
-from mobileprune.export.onnx.functions import DOMAIN
-from mobileprune.export.onnx.session import session
 from mobileprune.export.onnx.unpack import Unpacker
 from mobileprune.export.target import AUTO, DENSE, Storage
+from mobileprune.onnx_runtime import session
+from mobileprune.sparse_operators import DOMAIN
 
 CALL_BYTES = 300
 """About what the calls and names of a packed tensor take: what it has to gain."""

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import parser
 
-DOMAIN = "mobileprune"
+from mobileprune.sparse_operators import DOMAIN
+
 CODE = ("gaps_width", "gaps_unit", "width", "unit", "count", "base", "direction")
 """What the numbers of the attribute ``code`` mean; a unit is 2^width, the count is that of the nonzeros."""
 HELPERS = {

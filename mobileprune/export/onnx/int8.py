@@ -12,14 +12,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, parser
 from torch import Tensor
 
-from mobileprune.errors import MobilepruneError
-from mobileprune.export.onnx.functions import DOMAIN
+from mobileprune.errors import MobilepruneError, one_line
+from mobileprune.onnx_runtime import library
+from mobileprune.sparse_operators import DOMAIN
 
 CALIBRATION_BATCH = 32
 QUANTIZE_BIAS = """
@@ -33,9 +35,10 @@ QuantizeBias (bias, input_scale, weight_scale) => (quantized, scale) {{
 
 
 def quantise(proto: onnx.ModelProto, calibration: Tensor) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    quantization = library("quantization")
+    reader: Any = quantization.CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(reader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.batches: Iterator[Tensor] = iter(calibration.split(CALIBRATION_BATCH))
 
@@ -47,18 +50,18 @@ def quantise(proto: onnx.ModelProto, calibration: Tensor) -> onnx.ModelProto:
         source, path = Path(folder) / "source.onnx", Path(folder) / "int8.onnx"
         onnx.save_model(proto, source)
         try:
-            quantize_static(
+            quantization.quantize_static(
                 source,
                 path,
                 Reader(),
-                quant_format=QuantFormat.QDQ,
+                quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
             )
         except Exception as error:  # the quantiser's exceptions have no common base
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error)
             raise MobilepruneError(f"ONNX Runtime cannot quantise this model ({text}); use --precision fp16") from error
         return onnx.load(path)
 

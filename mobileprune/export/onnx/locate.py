@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mobileprune.export.onnx import program
-from mobileprune.export.onnx.session import session
 from mobileprune.export.target import ExportOptions
+from mobileprune.onnx_runtime import session
 
 TOLERANCE = 1e-4
 """Of the largest number of a value, in fp32."""

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from mobileprune.convert.rice import Packed, Signed
-from mobileprune.export.onnx.functions import DOMAIN, functions
+from mobileprune.export.onnx.functions import functions
+from mobileprune.sparse_operators import DOMAIN
 
 
 class Unpacker:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mobileprune import torchscript
-from mobileprune.errors import MobilepruneError, UsageError
+from mobileprune.errors import MobilepruneError, UsageError, one_line
 from mobileprune.export.target import ExportOptions, Storage
 from mobileprune.export.torchscript_lite.forms import FORMS, store
 from mobileprune.export.torchscript_lite.graph import plus_zero
@@ -51,7 +51,7 @@ def freeze(model: nn.Module, input_shape: tuple[int, int, int]) -> torch.jit.Scr
         traced = torch.jit.trace(model.eval(), example, check_trace=False)  # parity checks more than its second trace
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
     except Exception as error:  # any code of the user's
-        raise MobilepruneError(f"torch cannot trace this model: {' '.join(str(error).split())[:300]}") from error
+        raise MobilepruneError(f"torch cannot trace this model: {one_line(error)}") from error
     plus_zero(frozen.graph)
     return frozen
 

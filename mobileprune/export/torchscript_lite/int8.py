@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mobileprune.convert.harden import Head
-from mobileprune.errors import MobilepruneError, TargetUnavailableError
+from mobileprune.errors import MobilepruneError, TargetUnavailableError, one_line
 from mobileprune.export.torchscript_lite.clamps import Apart, without_clamps
 
 ENGINE = "qnnpack"
@@ -30,7 +30,7 @@ def int8(model: nn.Module, calibration: Tensor) -> nn.Module:
         try:
             return _quantized(copy.deepcopy(model).eval(), calibration)
         except Exception as error:  # any code of the user's may meet fx's proxies
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error)
             raise MobilepruneError(f"torch cannot quantise this model ({text}); use --precision fp16") from error
 
 

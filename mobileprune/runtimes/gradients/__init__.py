@@ -7,7 +7,6 @@ own function is proved on every batch: the logits must be those of ONNX Runtime.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from mobileprune.artifact import Artifact, Manifest
 from mobileprune.errors import ArtifactError, DataError, UsageError
 from mobileprune.lazy import Sliced, slices
 from mobileprune.runtimes.base import RuntimeOptions, Session, normalised
-from mobileprune.runtimes.onnxruntime import TELEMETRY, bound_memory
+from mobileprune.runtimes.onnxruntime import bound_memory
 from mobileprune.runtimes.trial import first_run
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def gradient_norms(
         raise ArtifactError(f"{path}: was altered: its sha256 is not the manifest's; export again")
     options = RuntimeOptions(1, manifest.input_name, manifest.input_shape)
     opening = _Opening(manifest.num_classes, batch)
-    os.environ.setdefault(TELEMETRY, "1")  # before the library is loaded
     bound_memory()
     first_run(opening, path, digest, options, (1, batch))
     graph, count = opening.graph(path, content, options)
@@ -96,7 +94,7 @@ class _Opening:
 
 def _onnxruntime(graph: Graph, content: bytes, options: RuntimeOptions) -> Session:
     """ONNX Runtime on the same part of the file."""
-    from mobileprune.runtimes.gradients.constants import session_to
+    from mobileprune.runtimes.gradients.session import session_to
 
     return session_to(graph.output, content, graph.path, options.input_name)
 

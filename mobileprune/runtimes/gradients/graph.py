@@ -13,12 +13,11 @@ import torch
 from onnx.inliner import inline_local_functions
 from torch import Tensor
 
-from mobileprune.errors import ArtifactError
-from mobileprune.runtimes.base import one_line
-from mobileprune.runtimes.gradients.constants import constant_names, evaluated
+from mobileprune.errors import ArtifactError, one_line
 from mobileprune.runtimes.gradients.node import Node
 from mobileprune.runtimes.gradients.operators import OPERATORS, WEIGHTED
 from mobileprune.runtimes.onnx_checks import read
+from mobileprune.runtimes.onnx_constants import ask, constant_names, only
 
 AFTER_LOGITS = ("Add", "Sub", "Mul", "Div", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear")
 """With constants, these are part of the layer before them."""
@@ -87,7 +86,8 @@ def read_graph(content: bytes, path: Path, input_name: str, input_shape: tuple[i
     passing = [node for node in model.graph.node if not constants.issuperset(node.output)]
     wanted = {name for node in passing for name in node.input if name in constants and name}
     try:
-        tensors = evaluated(model, constants, wanted)
+        values, _ = ask(only(model, constants), wanted, set(), {})
+        tensors = {name: torch.tensor(value) for name, value in values.items()}
         nodes = [Node.of(node) for node in passing]
     except Exception as error:  # what ONNX Runtime raises has no common base
         raise ArtifactError(f"{path}: its constants cannot be computed ({one_line(error)})") from error

@@ -13,13 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from support.lint import findings
 from support.networks import CASES, made
 from torch import Tensor, nn
 
 from mobileprune.convert.fold_bn import fold_bn
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import ExportOptions, target
-from mobileprune.export.lint import findings
 from mobileprune.export.onnx import convert, finish, write
 from mobileprune.export.onnx.forms import FORMS, store
 from mobileprune.export.onnx.precision import PRECISIONS

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from support.lint import findings
 from support.networks import CASES, made
 from torch import Tensor, nn
 
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import TARGETS, ExportOptions
-from mobileprune.export.lint import findings
 from mobileprune.export.onnx import MAX_OPSET, MIN_OPSET, write
 
 

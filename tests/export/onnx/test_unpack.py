@@ -13,8 +13,8 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from mobileprune.convert.rice import pack
-from mobileprune.export.onnx.functions import DOMAIN
 from mobileprune.export.onnx.unpack import Unpacker
+from mobileprune.sparse_operators import DOMAIN
 
 Arrays = list[NDArray[np.generic]]
 

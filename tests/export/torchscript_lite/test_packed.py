@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.lint import findings
 from support.networks import CASES, Shape, made
 from torch import Tensor, nn
 from torch.jit.mobile import _get_model_bytecode_version, _load_for_lite_interpreter
@@ -19,7 +20,6 @@ from torch.jit.mobile import _get_model_bytecode_version, _load_for_lite_interpr
 from mobileprune.convert.harden import harden
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import TARGETS, ExportOptions
-from mobileprune.export.lint import findings
 from mobileprune.export.target import Storage
 from mobileprune.export.torchscript_lite import BYTECODE_VERSIONS, freeze, write
 from mobileprune.export.torchscript_lite.graph import expanding

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.lint import findings
 from support.networks import CASES, Residual, made
 from torch import Tensor, nn
 from torch.jit.mobile import _get_model_bytecode_version, _load_for_lite_interpreter
 
 from mobileprune.errors import MobilepruneError, UsageError
 from mobileprune.export import TARGETS, ExportOptions
-from mobileprune.export.lint import findings, findings_of, lint
+from mobileprune.export.lint import findings_of, lint
 from mobileprune.export.torchscript_lite import BYTECODE_VERSIONS, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lite Interpreter is deprecated:DeprecationWarning")

@@ -18,7 +18,7 @@ from onnx import helper
 
 from mobileprune.export.onnx.native.layers import Graph, Layer
 from mobileprune.export.onnx.native.rewrite import fuse, rewrite
-from mobileprune.export.onnx.session import session, settings
+from mobileprune.onnx_runtime import session, settings
 
 PAIRS, BLOCK_SECS, MIN_RUNS = 7, 0.02, 3
 

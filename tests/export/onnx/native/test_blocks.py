@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from support.lint import findings
 from support.native import answers, needs_library
 
 from mobileprune import native
-from mobileprune.export.lint import findings
 from mobileprune.export.onnx.native import DENSE, NATIVE, choose
 from mobileprune.runtimes.kernels import calls_operators
 from mobileprune.sparse_operators import BLOCKS, body, is_sparse, weight_inputs

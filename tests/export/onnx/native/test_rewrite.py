@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
+from support.lint import findings
 from support.native import answers, needs_library, operators, parsed
 from support.pruned import PRUNED, images, pruned
 from torch import nn
 
 from mobileprune import native
 from mobileprune.export import ExportOptions
-from mobileprune.export.lint import findings
 from mobileprune.export.onnx import convert, finish, write
 from mobileprune.export.onnx.native.layers import Graph
 from mobileprune.export.onnx.native.rewrite import fuse, rewrite
