@@ -43,7 +43,7 @@ DEGREES_PER_PIXEL = 4.0
 
 def _moves() -> list[tuple[bool, int, int, float]]:
     """(flip, down, right, degrees): by growing distance |down| + |right|, first as it is, then flipped."""
-    steps = sorted(product(range(-FURTHEST, FURTHEST + 1), repeat=2), key=lambda s: (abs(s[0]) + abs(s[1]), s))[1:]
+    steps = list(product(range(-FURTHEST, FURTHEST + 1), repeat=2))
     changes = []
     for distance in range(1, 2 * FURTHEST + 1):
         changes += [(down, right, 0.0) for down, right in steps if abs(down) + abs(right) == distance]

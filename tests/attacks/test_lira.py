@@ -136,6 +136,8 @@ def test_fixed_variance_is_that_within_examples() -> None:
     side = moments(values, np.ones((4, 5000), bool))
     assert side.pooled_variance() == pytest.approx(1.0, abs=0.05)
     assert moments(values[:1], np.ones((1, 5000), bool)).pooled_variance() == pytest.approx(101, rel=0.06)
+    some = np.arange(5000) % 3 > 0
+    assert moments(values[:1], some[None]).pooled_variance() == pytest.approx(statistics.variance(values[0, some]))
 
 
 @pytest.mark.parametrize("attack", [LIRA_OFFLINE, LIRA_OFFLINE_FIXED], ids=lambda attack: attack.name)
@@ -188,8 +190,9 @@ def test_too_few_references_are_refused() -> None:
     none = evidence(phi, values[:0], inside[:0])
     assert LIRA_OFFLINE_FIXED.refuses is not None
     assert LIRA_OFFLINE_FIXED.refuses(none) == "there are no reference models"
-    with pytest.raises(DataError, match="needs reference models"):
-        references_of(none)
+    for missing in (none, Evidence(two_class(phi), np.zeros(3, np.int64))):
+        with pytest.raises(DataError, match="needs reference models"):
+            references_of(missing)
 
 
 @settings(max_examples=60)

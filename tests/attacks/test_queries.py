@@ -92,7 +92,13 @@ def test_the_image_comes_first_then_its_mirror_image_then_the_smallest_moves() -
     unit = {(False, 1, 0, 0.0), (False, -1, 0, 0.0), (False, 0, 1, 0.0), (False, 0, -1, 0.0)}
     assert set(MOVES[2:6]) == unit
     assert [move[3] for move in MOVES[6:8]] == [4.0, -4.0]
-    assert not any(flip for flip, *_ in MOVES[2:34])
+    for flipped, moves in ((False, MOVES[2:34]), (True, MOVES[34:])):
+        shifts = {(i, j) for i in range(-2, 3) for j in range(-2, 3)} - {(0, 0)}
+        turns = {(sign * degrees) for sign in (1.0, -1.0) for degrees in (4, 8, 12, 16)}
+        expected = {(flipped, *shift, 0.0) for shift in shifts} | {(flipped, 0, 0, turn) for turn in turns}
+        assert set(moves) == expected
+        sizes = [abs(down) + abs(right) + abs(degrees) / 4 for _, down, right, degrees in moves]
+        assert sizes == sorted(sizes)
 
 
 def test_what_is_changed_by_chance_follows_the_seed_alone() -> None:

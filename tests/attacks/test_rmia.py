@@ -114,6 +114,17 @@ def test_keeps_apart_what_is_next_to_certain() -> None:
         assert attack.score(evidence).tolist() == [0.0, 0.5, 1.0]
 
 
+def test_what_training_on_an_example_is_taken_to_add() -> None:
+    """p = 0.6 where a reference has 0.5: p_ref = (1.3 * 0.5 + 0.7) / 2, so the ratio is 8/9.
+
+    Of the population the references are certain, and the ratios are the model's 0.885 and 0.892.
+    """
+    x, z = (np.log([[p, 1 - p] for p in side]) for side in ([0.6], [0.885, 0.892]))
+    references = References([np.zeros((1, 2))], np.array([[False]]), [np.array([[50.0, 0.0]] * 2)])
+    evidence = Evidence(x, np.array([0]), references, Population(z, np.array([0, 0])))
+    assert RMIA.score(evidence).tolist() == [0.5]
+
+
 def test_log_mean_is_exact_at_both_ends() -> None:
     """Rows: p next to 1, p far below the smallest double, and both among one example's references."""
     log_p = np.array([[-1e-20, -2000.0, -2000.0], [-3e-20, -2000.0 + math.log(3), -1e-20]])

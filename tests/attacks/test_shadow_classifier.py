@@ -100,6 +100,18 @@ def test_references_that_teach_nothing_are_refused(inside: bool, reason: str) ->
     assert reason in skipped["shadow_classifier"]
 
 
+@pytest.mark.parametrize("side", [False, True])
+def test_fifty_answers_on_each_side_are_enough(side: bool) -> None:
+    evidence, _ = planted("none", n=100)
+    for count in (49, 50):
+        inside = np.full((R, 100), not side)
+        inside[0, :count] = side
+        found = replace(evidence, references=replace(evidence.references, inside=inside))
+        reason = f"got 49 on {'members' if side else 'non-members'}"
+        expected = f"needs 50 answers of the references on each side to learn from, {reason}" if count < 50 else None
+        assert SHADOW_CLASSIFIER.refuses(found) == expected
+
+
 def test_without_references_it_is_skipped() -> None:
     evidence, member = planted("none", n=100)
     outputs = Outputs(replace(evidence, references=None), member, member)
