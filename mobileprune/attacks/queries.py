@@ -139,8 +139,8 @@ def _shifted(images: Images, down: int, right: int) -> Images:
 
 
 def _rotated(images: Images, degrees: float) -> Images:
-    """Counter-clockwise about the centre. Weights of a bilinear mean may add up to a little more than 1."""
+    """Counter-clockwise about the centre; bilinear means are taken in float64, so that none leaves [0, 1]."""
     from scipy.ndimage import rotate
 
     turned: Images = rotate(images, degrees, axes=(3, 2), reshape=False, order=1, mode="nearest")
-    return np.clip(turned, 0, 1, out=turned)
+    return turned

@@ -133,7 +133,10 @@ def test_scores_know_their_sides_and_groups() -> None:
     assert canaries.labels.tolist() == [0, 2, 3, 4]
     assert canaries.member.tolist() == [True, True, False, False]
     assert list(found.where(member).groups()) == ["all"], "no canaries on one side"
+    assert canaries.canary.all()
+    assert canaries.access == {"gap": "labels"}
     assert [len(side) for side in canaries.sides("gap")] == [2, 2]
+    assert list(found.where(np.arange(6) < 5).where(np.arange(5) > 0).groups()) == ["all"], "only one of the members is"
 
 
 def test_accuracy_is_that_of_one_side() -> None:
@@ -146,8 +149,12 @@ def test_what_does_not_fit_the_answers_is_refused() -> None:
     evidence = Evidence(np.eye(3), np.arange(3))
     with pytest.raises(DataError, match="member must be bool of shape"):
         Outputs(evidence, np.ones(2, bool), np.ones(3, bool))
+    with pytest.raises(DataError, match="canary must be bool of shape"):
+        Outputs(evidence, np.ones(3, bool), np.ones(3, np.int64))
     with pytest.raises(DataError, match="images: 2 examples, but there are 3"):
         replace(evidence, images=np.zeros((2, 1, 2, 2), np.uint8))
+    with pytest.raises(DataError, match="variants noisy: 2 examples, but there are 3"):
+        replace(evidence, variants={"noisy": np.zeros((3, 2, 3))})
     with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
         References([np.eye(3)], np.ones((2, 3), bool), [])
     with pytest.raises(DataError, match=r"2 models' answers on nearby copies; .* each of the 1 models"):

@@ -207,6 +207,8 @@ def test_moments_match_plain_loops(seed: int, models: int, examples: int) -> Non
         assert got.count[i] == len(kept)
         assert got.mean[i] == pytest.approx(mean, rel=1e-15)
         assert got.squares[i] == pytest.approx(math.fsum((v - mean) ** 2 for v in kept), rel=1e-6, abs=1e-6)
+    sides = [[float(v) for v in values[mask[:, i], i]] for i in range(examples)]
+    assert math.sqrt(got.pooled_variance()) == pytest.approx((slow_sigmas(sides, fixed=True) or [1.0])[0], rel=1e-6)
 
 
 def test_equal_values_have_exactly_no_spread() -> None:

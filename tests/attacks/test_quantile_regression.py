@@ -70,6 +70,19 @@ def test_any_shape_and_number_gives_finite_scores_that_repeat(shape: tuple[int, 
     np.testing.assert_array_equal(scores, QUANTILE_REGRESSION.score(evidence))
 
 
+@pytest.mark.parametrize(("count", "side"), [(60, 6), (12, 6), (60, 3)])
+def test_the_components_are_those_of_largest_variance(count: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    patterns = rng.normal(0, 1, (count, 3)) * [30, 20, 10] @ np.linalg.qr(rng.normal(0, 1, (side**2, 3)))[0].T
+    pixels = np.clip(128 + patterns, 0, 255).astype(np.uint8).reshape(count, 1, side, side)
+    centre, directions = quantile_regression._principal(pixels)
+    flat = pixels.reshape(count, side**2).astype(float)
+    np.testing.assert_allclose(centre, flat.mean(axis=0), rtol=1e-6)
+    assert directions.shape == (min(16, count, side**2), side**2)
+    expected = np.linalg.svd(flat - flat.mean(axis=0))[2][:3]
+    np.testing.assert_allclose(np.abs((directions[:3] * expected).sum(axis=1)), 1, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 9])
 def test_some_images_at_a_time_have_the_components_of_all(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 6, 7), np.uint8)

@@ -101,6 +101,13 @@ def test_the_image_comes_first_then_its_mirror_image_then_the_smallest_moves() -
         assert sizes == sorted(sizes)
 
 
+def test_white_stays_white() -> None:
+    white = np.full((1, 1, 28, 28), 255, np.uint8)
+    for copy in augmented(white, streams("augmented", len(MOVES), 0)):
+        assert copy.max() == 1
+        np.testing.assert_allclose(copy, 1, atol=1e-6)
+
+
 def test_what_is_changed_by_chance_follows_the_seed_alone() -> None:
     pixels = images((4, 1, 8, 8))
     for name in ("noisy", "nearby"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -180,11 +181,13 @@ def test_too_few_references_and_no_population_are_refused() -> None:
     assert RMIA.refuses(evidence) is None
     assert (RMIA_ONLINE.refuses(evidence) or "").startswith("needs at least 1 reference trained on each example")
     empty = case(0, models=2, examples=3, population=0)
-    assert RMIA.refuses(empty) == RMIA_ONLINE.refuses(empty) == "the population is empty"
     for attack in BOTH:
         assert attack.needs == ("references", "population")
-        with pytest.raises(DataError, match="population of at least 1"):
-            attack.score(empty)
+        for missing in (empty, replace(empty, population=None)):
+            assert attack.refuses is not None
+            assert attack.refuses(missing) == "the population is empty"
+            with pytest.raises(DataError, match="population of at least 1"):
+                attack.score(missing)
     references = evidence.references
     assert references is not None
     seen = References(references.logits, np.ones((1, 3), bool), references.population)
