@@ -127,6 +127,7 @@ def test_scores_know_their_sides_and_groups() -> None:
     member, canary = np.arange(6) < 3, np.array([True, False, True, True, True, False])
     found = score(Outputs(Evidence(np.eye(6), np.arange(6)), member, canary), ATTACKS, "labels")
     assert found.counts() == (3, 3)
+    assert found.where(np.arange(6) < 5).counts() == (3, 2)
     assert list(found.by_attack) == ["gap"]
     assert found.skipped["loss"] == "needs top-k, and only labels are given"
     canaries = found.groups()["canaries"]

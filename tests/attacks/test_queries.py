@@ -166,13 +166,17 @@ def test_answers_are_those_on_each_copy(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("lazy", [True, False])
-def test_some_images_at_a_time_are_asked_about_the_copies_of_all(name: str, lazy: bool, monkeypatch) -> None:
-    pixels, asked = images((23, 1, 3, 5)), []
+@pytest.mark.parametrize(("room", "sizes"), [(11, [8, 8, 7]), (3, [4, 4, 4, 4, 4, 3])])
+def test_some_images_at_a_time_are_asked_about_the_copies_of_all(
+    name: str, lazy: bool, room: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many whole batches of 4 as there is room for, and one at least."""
+    pixels, asked = images((23, 2, 3, 5)), []
     monkeypatch.setattr(queries, "BATCH", 4)
-    monkeypatch.setattr(queries, "CHUNK_BYTES", 11 * 3 * 5 * 4)  # 11 images, of which whole batches are 8
-    given = Lazy(np.arange(23), pixels.__getitem__, (1, 3, 5)) if lazy else pixels
+    monkeypatch.setattr(queries, "CHUNK_BYTES", room * 2 * 3 * 5 * 4)
+    given = Lazy(np.arange(23), pixels.__getitem__, (2, 3, 5)) if lazy else pixels
     found = answers(lambda x: asked.append(len(x)) or x.sum((2, 3)), name, given, 3)
-    assert asked == [8] * 6 + [7] * 3
+    assert asked == [size for size in sizes for _ in range(3)]
     whole = [copy.sum((2, 3)) for copy in VARIANTS[name](pixels, streams(name, 3, SEED))]
     np.testing.assert_array_equal(found, np.stack(whole, dtype=np.float64))
 
