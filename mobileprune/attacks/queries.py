@@ -43,7 +43,7 @@ DEGREES_PER_PIXEL = 4.0
 
 def _moves() -> list[tuple[bool, int, int, float]]:
     """(flip, down, right, degrees): by growing distance |down| + |right|, first as it is, then flipped."""
-    steps = sorted(product(range(-FURTHEST, FURTHEST + 1), repeat=2), key=lambda s: (abs(s[0]) + abs(s[1]), s))[1:]
+    steps = list(product(range(-FURTHEST, FURTHEST + 1), repeat=2))
     changes = []
     for distance in range(1, 2 * FURTHEST + 1):
         changes += [(down, right, 0.0) for down, right in steps if abs(down) + abs(right) == distance]
@@ -139,8 +139,8 @@ def _shifted(images: Images, down: int, right: int) -> Images:
 
 
 def _rotated(images: Images, degrees: float) -> Images:
-    """Counter-clockwise about the centre. Weights of a bilinear mean may add up to a little more than 1."""
+    """Counter-clockwise about the centre; bilinear means are taken in float64, so that none leaves [0, 1]."""
     from scipy.ndimage import rotate
 
     turned: Images = rotate(images, degrees, axes=(3, 2), reshape=False, order=1, mode="nearest")
-    return np.clip(turned, 0, 1, out=turned)
+    return turned

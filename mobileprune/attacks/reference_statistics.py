@@ -41,7 +41,7 @@ class Moments:
     def variance(self) -> Floats:
         """squares / (count - 1) of each example, count >= 2; at least a millionth of the pooled variance; (N,)."""
         floor = SMALLEST_SPREAD**2 * self.pooled_variance()
-        found: Floats = np.maximum(self.squares / np.maximum(self.count - 1, 1), floor)
+        found: Floats = np.maximum(self.squares / (self.count - 1), floor)
         return found
 
 
@@ -84,10 +84,10 @@ def too_few(*, inside: int, outside: int) -> Callable[[Evidence], str | None]:
     """Says why an attack is refused that needs so many references trained, and not trained, on *every* example."""
 
     def reason(evidence: Evidence) -> str | None:
-        total = len(evidence.references) if evidence.references is not None else 0
-        if not total or evidence.references is None:
+        references = evidence.references
+        if references is None or not len(references):
             return "there are no reference models"
-        trained = evidence.references.inside.sum(axis=0)
+        total, trained = len(references), references.inside.sum(axis=0)
         for least, found, how in ((inside, trained, "trained"), (outside, total - trained, "not trained")):
             if short := int((found < least).sum()):
                 return (

@@ -28,7 +28,7 @@ class Example:
     label: int
     canary: bool
     score: float
-    file: str | None = None
+    file: str | None
 
 
 @dataclass(frozen=True)

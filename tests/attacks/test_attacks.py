@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobileprune.attacks import ACCESS, ATTACKS, Evidence, Outputs, References, score
+from mobileprune.attacks import ACCESS, ATTACKS, Evidence, Outputs, Population, References, score
 from mobileprune.attacks.base import log_probabilities
 from mobileprune.errors import ArtifactError, DataError
 
@@ -116,25 +116,46 @@ def test_shapes_and_labels_are_checked(logits: np.ndarray, labels: np.ndarray, e
         Evidence(logits, labels)
 
 
+def test_any_numbers_are_held_as_float64_and_int64() -> None:
+    logits, labels = np.eye(3, dtype=np.float16), np.arange(3, dtype=np.uint8)
+    for found in (Evidence(logits, labels), Population(logits, labels)):
+        assert (found.logits.dtype, found.labels.dtype) == (np.float64, np.int64)
+        assert found.labels.tolist() == [0, 1, 2]
+
+
 def test_scores_know_their_sides_and_groups() -> None:
     member, canary = np.arange(6) < 3, np.array([True, False, True, True, True, False])
     found = score(Outputs(Evidence(np.eye(6), np.arange(6)), member, canary), ATTACKS, "labels")
     assert found.counts() == (3, 3)
+    assert found.where(np.arange(6) < 5).counts() == (3, 2)
     assert list(found.by_attack) == ["gap"]
     assert found.skipped["loss"] == "needs top-k, and only labels are given"
     canaries = found.groups()["canaries"]
     assert canaries.labels.tolist() == [0, 2, 3, 4]
     assert canaries.member.tolist() == [True, True, False, False]
     assert list(found.where(member).groups()) == ["all"], "no canaries on one side"
+    assert canaries.canary.all()
+    assert canaries.access == {"gap": "labels"}
     assert [len(side) for side in canaries.sides("gap")] == [2, 2]
+    assert list(found.where(np.arange(6) < 5).where(np.arange(5) > 0).groups()) == ["all"], "only one of the members is"
+
+
+def test_accuracy_is_that_of_one_side() -> None:
+    member = np.array([True, True, True, False, False])
+    outputs = Outputs(Evidence(np.eye(5), np.array([0, 1, 0, 3, 0])), member, ~member)
+    assert (outputs.accuracy(member=True), outputs.accuracy(member=False)) == (pytest.approx(2 / 3), 0.5)
 
 
 def test_what_does_not_fit_the_answers_is_refused() -> None:
     evidence = Evidence(np.eye(3), np.arange(3))
     with pytest.raises(DataError, match="member must be bool of shape"):
         Outputs(evidence, np.ones(2, bool), np.ones(3, bool))
+    with pytest.raises(DataError, match="canary must be bool of shape"):
+        Outputs(evidence, np.ones(3, bool), np.ones(3, np.int64))
     with pytest.raises(DataError, match="images: 2 examples, but there are 3"):
         replace(evidence, images=np.zeros((2, 1, 2, 2), np.uint8))
+    with pytest.raises(DataError, match="variants noisy: 2 examples, but there are 3"):
+        replace(evidence, variants={"noisy": np.zeros((3, 2, 3))})
     with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
         References([np.eye(3)], np.ones((2, 3), bool), [])
     with pytest.raises(DataError, match=r"2 models' answers on nearby copies; .* each of the 1 models"):

@@ -26,6 +26,13 @@ def log_p(row: np.ndarray, label: int) -> float:
     return float(row[label]) - math.log(math.fsum(math.exp(v) for v in row))
 
 
+def test_a_third_of_the_references_confidence_is_taken_off() -> None:
+    """Of p_y = 1/4 where a reference has 1/8: log(1/4) - log(1/8) / 3 = -log 2."""
+    target, other = (np.array([[0.0, math.log(odds)]]) for odds in (3, 7))
+    references = References([other], np.array([[False]]), [np.zeros((0, 2))])
+    assert BASE.score(Evidence(target, np.array([0]), references)) == pytest.approx([-math.log(2)])
+
+
 @settings(max_examples=60)
 @given(seed=st.integers(0, 999), models=st.integers(1, 7), examples=st.sampled_from([0, 1, 2, 9]))
 def test_matches_plain_loops(seed: int, models: int, examples: int) -> None:

@@ -112,7 +112,10 @@ def test_matches_plain_loops(attack: Attack, seed: int, models: int, examples: i
     rng = np.random.default_rng(seed)
     values = np.round(rng.normal(1, 3, (models + 1, examples)), seed % 3)
     inside = rng.permuted(np.repeat(np.arange(models)[:, None] % 2 == 1, examples, axis=1), axis=0)
-    got = attack.score(evidence(values[0], values[1:], inside))
+    found = evidence(values[0], values[1:], inside)
+    assert attack.refuses is not None
+    assert attack.refuses(found) is None, "one reference on each side is enough"
+    got = attack.score(found)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, slow(attack, values[0], values[1:], inside), rtol=1e-8, atol=1e-8)
 
@@ -129,6 +132,15 @@ def test_fit_finds_the_prior_that_made_the_examples() -> None:
         for factor in (0.9, 1.1):
             other = replace(got, **{name: getattr(got, name) * factor})
             assert other.log_evidence(side) < got.log_evidence(side), "the evidence is largest at the fit"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_evidence_has_no_slope_at_the_fit(seed: int) -> None:
+    """Examples have different numbers of values, so that mu is below the mean of their means, or above it."""
+    rng, n = np.random.default_rng(seed), 200
+    deviation = 1 / np.sqrt(rng.gamma(2, 1 / 2, n))
+    side = moments(rng.normal(rng.normal(1, 2, n), deviation, (5, n)), rng.random((5, n)) < 0.6)
+    assert fit(side).gradient(side) / n == pytest.approx(np.zeros(4), abs=1e-4)
 
 
 def test_fit_follows_the_units() -> None:
@@ -182,6 +194,8 @@ def test_too_few_references_are_refused() -> None:
     ending = "1 of 2 examples have fewer (there are 1 references)"
     assert BAVARIA.refuses(found) == f"needs at least 1 reference trained on each example, and {ending}"
     assert BAVARIA_OFFLINE.refuses(found) == f"needs at least 1 reference not trained on each example, and {ending}"
+    all_in = evidence(np.zeros(2), np.zeros((1, 2)), np.array([[True, True]]))
+    assert str(BAVARIA.refuses(all_in)).startswith("needs at least 1 reference not trained on each example, and 2 of 2")
 
 
 @cache

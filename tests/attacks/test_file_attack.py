@@ -68,6 +68,12 @@ def test_few_examples(name: str, count: int) -> None:
 def test_without_gradients_zeros_or_access_they_are_left_out() -> None:
     assert set(skipped(None).values()) == {"needs gradients"}
     assert list(skipped(np.array([[1.0, 0.0]] * 4))) == ["mask_gradient"]
+    assert skipped(np.array([[1.0, 0.0]] * 3 + [[1.0, 2.0]])) == {}
     assert len(skipped(np.ones((4, 3)))) == len(skipped(-np.ones((4, 2)))) == len(skipped(np.ones((4, 0)))) == len(ALL)
-    assert len(skipped(np.full((4, 2), np.nan))) == len(ALL)
+    assert (
+        len(skipped(np.full((4, 2), np.nan)))
+        == len(skipped(np.ones(4)))
+        == len(skipped(np.ones((4, 2, 2))))
+        == len(ALL)
+    )
     assert set(skipped(np.ones((4, 2)), "logits").values()) == {"needs file, and only logits are given"}

@@ -82,6 +82,8 @@ def test_what_is_missing_is_said(attack) -> None:
     mask = np.arange(4) < 2
     found = score(Outputs(none, mask, mask), {attack.name: attack}, "labels")
     assert "needs at least 1" in found.skipped[attack.name]
+    one = evidence(attack, np.zeros((1, 4, 2)), np.zeros(4, np.int64))
+    assert score(Outputs(one, mask, mask), {attack.name: attack}, "labels").skipped == {}
     bare = Outputs(Evidence(np.zeros((4, 2)), np.zeros(4, np.int64)), mask, mask)
     assert score(bare, {attack.name: attack}).skipped == {attack.name: f"needs {VARIANT[attack]}"}
     with pytest.raises(ArtifactError, match="must be finite"):

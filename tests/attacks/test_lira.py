@@ -136,6 +136,8 @@ def test_fixed_variance_is_that_within_examples() -> None:
     side = moments(values, np.ones((4, 5000), bool))
     assert side.pooled_variance() == pytest.approx(1.0, abs=0.05)
     assert moments(values[:1], np.ones((1, 5000), bool)).pooled_variance() == pytest.approx(101, rel=0.06)
+    some = np.arange(5000) % 3 > 0
+    assert moments(values[:1], some[None]).pooled_variance() == pytest.approx(statistics.variance(values[0, some]))
 
 
 @pytest.mark.parametrize("attack", [LIRA_OFFLINE, LIRA_OFFLINE_FIXED], ids=lambda attack: attack.name)
@@ -188,8 +190,9 @@ def test_too_few_references_are_refused() -> None:
     none = evidence(phi, values[:0], inside[:0])
     assert LIRA_OFFLINE_FIXED.refuses is not None
     assert LIRA_OFFLINE_FIXED.refuses(none) == "there are no reference models"
-    with pytest.raises(DataError, match="needs reference models"):
-        references_of(none)
+    for missing in (none, Evidence(two_class(phi), np.zeros(3, np.int64))):
+        with pytest.raises(DataError, match="needs reference models"):
+            references_of(missing)
 
 
 @settings(max_examples=60)
@@ -204,6 +207,8 @@ def test_moments_match_plain_loops(seed: int, models: int, examples: int) -> Non
         assert got.count[i] == len(kept)
         assert got.mean[i] == pytest.approx(mean, rel=1e-15)
         assert got.squares[i] == pytest.approx(math.fsum((v - mean) ** 2 for v in kept), rel=1e-6, abs=1e-6)
+    sides = [[float(v) for v in values[mask[:, i], i]] for i in range(examples)]
+    assert math.sqrt(got.pooled_variance()) == pytest.approx((slow_sigmas(sides, fixed=True) or [1.0])[0], rel=1e-6)
 
 
 def test_equal_values_have_exactly_no_spread() -> None:

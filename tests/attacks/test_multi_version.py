@@ -76,6 +76,7 @@ def test_versions_that_do_not_fit_are_left_out_or_refused() -> None:
         return len(score(Outputs(evidence, none, none), ALL).skipped)
 
     assert skipped(None) == skipped(np.zeros((0, 3, 3))) == skipped(np.zeros((1, 3, 4))) == len(ALL)
+    assert skipped(np.zeros((3, 3))) == skipped(np.zeros((1, 3, 3, 1))) == len(ALL)
     assert skipped(np.zeros((1, 3, 3))) == 0
     with pytest.raises(ArtifactError, match="logits must be finite"):
         skipped(np.full((1, 3, 3), math.nan))

@@ -70,6 +70,19 @@ def test_any_shape_and_number_gives_finite_scores_that_repeat(shape: tuple[int, 
     np.testing.assert_array_equal(scores, QUANTILE_REGRESSION.score(evidence))
 
 
+@pytest.mark.parametrize(("count", "side"), [(60, 6), (12, 6), (60, 3)])
+def test_the_components_are_those_of_largest_variance(count: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    patterns = rng.normal(0, 1, (count, 3)) * [30, 20, 10] @ np.linalg.qr(rng.normal(0, 1, (side**2, 3)))[0].T
+    pixels = np.clip(128 + patterns, 0, 255).astype(np.uint8).reshape(count, 1, side, side)
+    centre, directions = quantile_regression._principal(pixels)
+    flat = pixels.reshape(count, side**2).astype(float)
+    np.testing.assert_allclose(centre, flat.mean(axis=0), rtol=1e-6)
+    assert directions.shape == (min(16, count, side**2), side**2)
+    expected = np.linalg.svd(flat - flat.mean(axis=0))[2][:3]
+    np.testing.assert_allclose(np.abs((directions[:3] * expected).sum(axis=1)), 1, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 9])
 def test_some_images_at_a_time_have_the_components_of_all(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 6, 7), np.uint8)
@@ -77,9 +90,11 @@ def test_some_images_at_a_time_have_the_components_of_all(count: int, monkeypatc
     centre, directions = quantile_regression._principal(pixels)
     whole = (pixels[rows].reshape(count, 42) - centre) @ directions.T
     monkeypatch.setattr(quantile_regression, "CHUNK_BYTES", 4 * 42 * 3)  # three images
-    lazy = Lazy(np.arange(60), pixels.__getitem__, pixels.shape[1:])
+    asked: list[int] = []
+    lazy = Lazy(np.arange(60), lambda chosen: asked.append(len(chosen)) or pixels[chosen], pixels.shape[1:])
     found = quantile_regression._features(lazy, rows, rows, centre, directions)
     np.testing.assert_allclose(found, np.column_stack([whole, rows]), rtol=1e-3, atol=1e-3)
+    assert (max(asked), sum(asked)) == (min(3, count), count)
 
 
 def test_components_of_large_images_are_found_on_some_and_see_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +104,12 @@ def test_components_of_large_images_are_found_on_some_and_see_as_much(monkeypatc
         *(QUANTILE_REGRESSION.score(replace(evidence, images=images)) for images in (evidence.images, lazy))
     )
     monkeypatch.setattr(quantile_regression, "PRINCIPAL_BYTES", 4 * 64 * 100)  # a hundred images
+    principal, found = quantile_regression._principal, []
+    monkeypatch.setattr(
+        quantile_regression, "_principal", lambda images: found.append(len(images)) or principal(images)
+    )
     assert 0.7 < roc_auc_score(member, QUANTILE_REGRESSION.score(evidence)) < 0.78
+    assert found == [100]
 
 
 def test_answers_and_images_that_are_all_alike_leave_the_plain_order() -> None:
@@ -99,24 +119,25 @@ def test_answers_and_images_that_are_all_alike_leave_the_plain_order() -> None:
     np.testing.assert_allclose(QUANTILE_REGRESSION.score(evidence), [-1, 1, 0], atol=1e-6)
 
 
-def test_more_classes_than_trees_can_name() -> None:
-    evidence, _ = case(5, 60, gain=0.0)
-    wide = np.hstack([evidence.logits, np.full((5, 298), -9.0)])
-    population = evidence.population
-    others = replace(population, logits=np.hstack([population.logits, np.full((60, 298), -9.0)]))
-    found = replace(evidence, logits=wide, population=others)
+@pytest.mark.parametrize("classes", [255, 256])
+def test_as_many_classes_as_trees_can_name_and_more(classes: int) -> None:
+    evidence, _ = case(classes, classes, gain=0.0)
+    logits, labels = np.random.default_rng(0).normal(0, 1, (classes, classes)), np.arange(classes)
+    population = replace(evidence.population, logits=logits, labels=labels)
+    found = replace(evidence, logits=logits, labels=labels, population=population)
     assert np.isfinite(QUANTILE_REGRESSION.score(found)).all()
 
 
 def test_what_it_cannot_be_fitted_on_is_refused() -> None:
     def reason(evidence: Evidence) -> str:
         mask = np.zeros(len(evidence), bool)
-        return score(Outputs(evidence, mask, mask), {NAME: QUANTILE_REGRESSION}).skipped[NAME]
+        return score(Outputs(evidence, mask, mask), {NAME: QUANTILE_REGRESSION}).skipped.get(NAME, "")
 
     evidence, _ = case(4, 60, gain=0.0)
     assert reason(replace(evidence, population=None, images=None)) == "needs population, images"
     assert reason(replace(evidence, population=replace(evidence.population, images=None))) == (
         "needs the images of the population"
     )
+    assert not reason(case(4, 50, gain=0.0)[0])
     assert reason(case(4, 49, gain=0.0)[0]) == "needs a population of at least 50 examples, got 49"
     assert "(3, 8, 8), got (1, 8, 8)" in reason(replace(evidence, images=np.zeros((4, 3, 8, 8), np.uint8)))

@@ -92,7 +92,20 @@ def test_the_image_comes_first_then_its_mirror_image_then_the_smallest_moves() -
     unit = {(False, 1, 0, 0.0), (False, -1, 0, 0.0), (False, 0, 1, 0.0), (False, 0, -1, 0.0)}
     assert set(MOVES[2:6]) == unit
     assert [move[3] for move in MOVES[6:8]] == [4.0, -4.0]
-    assert not any(flip for flip, *_ in MOVES[2:34])
+    for flipped, moves in ((False, MOVES[2:34]), (True, MOVES[34:])):
+        shifts = {(i, j) for i in range(-2, 3) for j in range(-2, 3)} - {(0, 0)}
+        turns = {(sign * degrees) for sign in (1.0, -1.0) for degrees in (4, 8, 12, 16)}
+        expected = {(flipped, *shift, 0.0) for shift in shifts} | {(flipped, 0, 0, turn) for turn in turns}
+        assert set(moves) == expected
+        sizes = [abs(down) + abs(right) + abs(degrees) / 4 for _, down, right, degrees in moves]
+        assert sizes == sorted(sizes)
+
+
+def test_white_stays_white() -> None:
+    white = np.full((1, 1, 28, 28), 255, np.uint8)
+    for copy in augmented(white, streams("augmented", len(MOVES), 0)):
+        assert copy.max() == 1
+        np.testing.assert_allclose(copy, 1, atol=1e-6)
 
 
 def test_what_is_changed_by_chance_follows_the_seed_alone() -> None:
@@ -153,13 +166,17 @@ def test_answers_are_those_on_each_copy(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("lazy", [True, False])
-def test_some_images_at_a_time_are_asked_about_the_copies_of_all(name: str, lazy: bool, monkeypatch) -> None:
-    pixels, asked = images((23, 1, 3, 5)), []
+@pytest.mark.parametrize(("room", "sizes"), [(11, [8, 8, 7]), (3, [4, 4, 4, 4, 4, 3])])
+def test_some_images_at_a_time_are_asked_about_the_copies_of_all(
+    name: str, lazy: bool, room: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many whole batches of 4 as there is room for, and one at least."""
+    pixels, asked = images((23, 2, 3, 5)), []
     monkeypatch.setattr(queries, "BATCH", 4)
-    monkeypatch.setattr(queries, "CHUNK_BYTES", 11 * 3 * 5 * 4)  # 11 images, of which whole batches are 8
-    given = Lazy(np.arange(23), pixels.__getitem__, (1, 3, 5)) if lazy else pixels
+    monkeypatch.setattr(queries, "CHUNK_BYTES", room * 2 * 3 * 5 * 4)
+    given = Lazy(np.arange(23), pixels.__getitem__, (2, 3, 5)) if lazy else pixels
     found = answers(lambda x: asked.append(len(x)) or x.sum((2, 3)), name, given, 3)
-    assert asked == [8] * 6 + [7] * 3
+    assert asked == [size for size in sizes for _ in range(3)]
     whole = [copy.sum((2, 3)) for copy in VARIANTS[name](pixels, streams(name, 3, SEED))]
     np.testing.assert_array_equal(found, np.stack(whole, dtype=np.float64))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -114,6 +115,17 @@ def test_keeps_apart_what_is_next_to_certain() -> None:
         assert attack.score(evidence).tolist() == [0.0, 0.5, 1.0]
 
 
+def test_what_training_on_an_example_is_taken_to_add() -> None:
+    """p = 0.6 where a reference has 0.5: p_ref = (1.3 * 0.5 + 0.7) / 2, so the ratio is 8/9.
+
+    Of the population the references are certain, and the ratios are the model's 0.885 and 0.892.
+    """
+    x, z = (np.log([[p, 1 - p] for p in side]) for side in ([0.6], [0.885, 0.892]))
+    references = References([np.zeros((1, 2))], np.array([[False]]), [np.array([[50.0, 0.0]] * 2)])
+    evidence = Evidence(x, np.array([0]), references, Population(z, np.array([0, 0])))
+    assert RMIA.score(evidence).tolist() == [0.5]
+
+
 def test_log_mean_is_exact_at_both_ends() -> None:
     """Rows: p next to 1, p far below the smallest double, and both among one example's references."""
     log_p = np.array([[-1e-20, -2000.0, -2000.0], [-3e-20, -2000.0 + math.log(3), -1e-20]])
@@ -169,11 +181,13 @@ def test_too_few_references_and_no_population_are_refused() -> None:
     assert RMIA.refuses(evidence) is None
     assert (RMIA_ONLINE.refuses(evidence) or "").startswith("needs at least 1 reference trained on each example")
     empty = case(0, models=2, examples=3, population=0)
-    assert RMIA.refuses(empty) == RMIA_ONLINE.refuses(empty) == "the population is empty"
     for attack in BOTH:
         assert attack.needs == ("references", "population")
-        with pytest.raises(DataError, match="population of at least 1"):
-            attack.score(empty)
+        for missing in (empty, replace(empty, population=None)):
+            assert attack.refuses is not None
+            assert attack.refuses(missing) == "the population is empty"
+            with pytest.raises(DataError, match="population of at least 1"):
+                attack.score(missing)
     references = evidence.references
     assert references is not None
     seen = References(references.logits, np.ones((1, 3), bool), references.population)

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from mobileprune.attacks import Evidence, Outputs, References, score
 from mobileprune.attacks.loss import LOSS
-from mobileprune.attacks.shadow_classifier import SHADOW_CLASSIFIER, features
+from mobileprune.attacks.shadow_classifier import SHADOW_CLASSIFIER, _examples, features
 
 N, K, R = 2000, 5, 4
 
@@ -98,6 +98,32 @@ def test_references_that_teach_nothing_are_refused(inside: bool, reason: str) ->
     one_sided = replace(evidence, references=replace(evidence.references, inside=np.full((R, 100), inside)))
     skipped = score(Outputs(one_sided, member, member), {"shadow_classifier": SHADOW_CLASSIFIER}).skipped
     assert reason in skipped["shadow_classifier"]
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 1), (47, 5), (48, 6), (8000, 100)])
+def test_as_many_members_as_others_are_learned_from_and_no_more_than_wanted(most: int, share: int) -> None:
+    """Of 4 references on 200 examples, each trained on a half."""
+    evidence, _ = planted("none", n=200)
+    inside = np.tile([True, False], (R, 100))
+    references = replace(evidence.references, inside=inside)
+    rows, found = _examples(references, evidence.labels, features, most, ())
+    assert (len(rows), len(found), found.sum()) == (2 * R * share, 2 * R * share, R * share)
+    of_each = [features(Evidence(logits, evidence.labels)) for logits in references.logits]
+    for index, part in enumerate(np.split(np.arange(len(rows)), R)):
+        for row, member in zip(rows[part], found[part], strict=True):
+            assert (of_each[index][inside[index] == member] == row).all(axis=1).any()
+
+
+@pytest.mark.parametrize("side", [False, True])
+def test_fifty_answers_on_each_side_are_enough(side: bool) -> None:
+    evidence, _ = planted("none", n=100)
+    for count in (49, 50):
+        inside = np.full((R, 100), not side)
+        inside[0, :count] = side
+        found = replace(evidence, references=replace(evidence.references, inside=inside))
+        reason = f"got 49 on {'members' if side else 'non-members'}"
+        expected = f"needs 50 answers of the references on each side to learn from, {reason}" if count < 50 else None
+        assert SHADOW_CLASSIFIER.refuses(found) == expected
 
 
 def test_without_references_it_is_skipped() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import asdict
 
-from mobileprune.audit import accuracy, auc, compare, epsilon, statistics
+from mobileprune.audit import accuracy, auc, compare, epsilon, exposure, intervals, statistics
 from mobileprune.audit.limits import RULES
 from mobileprune.audit.verdict import SEVERITY, Policy
 
@@ -13,7 +13,7 @@ DEFAULTS = {"confidence": 0.95, "alpha": 0.05, "power": 0.8, "fpr": 0.01, "delta
 
 
 def test_every_function_has_the_same_levels() -> None:
-    modules = (statistics, compare)
+    modules = (statistics, compare, exposure, intervals)
     functions = [f for module in modules for f in vars(module).values() if inspect.isfunction(f)]
     seen = set()
     for function in functions:

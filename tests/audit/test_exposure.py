@@ -75,6 +75,7 @@ def test_the_surest_members_are_those_above_the_threshold_in_order() -> None:
     assert (got.threshold, got.found, got.by_chance) == (98.0, 4, 0.06)
     assert [e.position for e in got.examples] == [102, 105, 101]
     assert [e.canary for e in got.examples] == [True, False, False]
+    assert [e.score for e in got.examples] == [200.0, 150.0, 98.5]
     assert got.examples[0].label == 102 % 4
     assert [e.position for e in most_exposed(scores, "a").examples] == [102, 105, 101, 104]
     none = most_exposed(scores, "a", fpr=0.001)

@@ -122,6 +122,14 @@ def test_what_cannot_be_said_is_inconclusive(case: str) -> None:
         assert outcome(name, CASES[name][0], values) == ("inconclusive" if name in names else "pass"), name
 
 
+def test_without_the_baseline_it_is_said_to_be_missing() -> None:
+    subjects = {"artifact": VALUES["audit"]["subjects"]["artifact"]}
+    values = {**VALUES, "audit": {"subjects": subjects}, "bench": {**VALUES["bench"], "baseline": None}}
+    against = ("accuracy.max_drop", "added.max_auc", "size.max_ratio", "latency.min_speedup")
+    for gate in Gates(limits=dict.fromkeys(against, 0.5)).check(values):
+        assert gate.sentence.endswith(": the dense baseline is not in the run store."), gate
+
+
 def test_what_was_not_measured_is_inconclusive_and_has_no_value() -> None:
     bare = {"audit": {"subjects": {"artifact": {"accuracy": {}}}}}
     for gate in Gates(limits={name: kept for name, (kept, _) in CASES.items()}).check(bare):
@@ -145,6 +153,11 @@ def test_a_sentence_says_what_was_found_and_what_was_asked() -> None:
     assert size.sentence == "File size in bytes is 7,654,321, must be at most 1,234,567."
     assert speed.sentence == "Speed-up over the dense baseline is 1.5 [1.3, 1.7], must be at least 1.5."
     assert (size.outcome, speed.outcome) == ("fail", "inconclusive")
+    added = Gates(limits={"added.max_auc": 0.1, "added.max_canary_auc": 0.1}).check(VALUES)
+    assert [gate.sentence for gate in added] == [
+        "AUC over all members, above that of the dense baseline, is 0.060 [0.010, 0.110], must be at most 0.100.",
+        "AUC over canaries, above that of the dense baseline, is 0.100 [0.050, 0.150], must be at most 0.100.",
+    ]
 
 
 def test_the_worst_outcome_counts() -> None:

@@ -221,7 +221,18 @@ def test_scores_are_finite_and_in_a_row(values: object) -> None:
 def test_a_rate_has_the_exact_interval_of_scipy(successes: int, trials: int) -> None:
     found = rate(successes, trials, confidence=0.9)
     assert found.edges == pytest.approx((successes / trials, *exact(successes, trials, 0.9)))
+    assert (found.confidence, found.method) == (0.9, "Clopper-Pearson")
 
 
 def test_a_rate_of_nothing_is_not_resolvable() -> None:
-    assert (rate(0, 0).edges, rate(0, 0).note) == (None, "not resolvable: nothing was tried")
+    found = rate(0, 0, confidence=0.9)
+    assert (found.edges, found.note) == (None, "not resolvable: nothing was tried")
+    assert (found.confidence, found.method) == (0.9, "Clopper-Pearson")
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_an_estimate_without_one_of_its_edges_has_none(missing: int) -> None:
+    edges = (0.6, 0.5, 0.7)
+    assert s.Estimate(*edges, 0.9, "test").edges == edges
+    known = [None if i == missing else edge for i, edge in enumerate(edges)]
+    assert s.Estimate(*known, 0.9, "test").edges is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mobileprune.attacks import Group
 from mobileprune.audit.compare import Comparison
 from mobileprune.audit.intervals import Estimate, not_resolvable
-from mobileprune.audit.more import MOST_TIMES, More, more_needed, times_needed
+from mobileprune.audit.more import More, more_needed, times_needed
 from mobileprune.audit.statistics import auc
 
 
@@ -49,9 +49,11 @@ def test_at_the_limit_no_number_would_do() -> None:
     assert times_needed(interval(0.6, 0.05), 0.6) == math.inf
     assert times_needed(not_resolvable("few", confidence=0.9, method="test"), 0.6) == math.inf
     assert more_needed([compared(0.6, 0.05)]) == More("all", None)
-    half = 0.05
-    assert more_needed([compared(0.6 - 1.01 * half / math.sqrt(MOST_TIMES), half)]).times is not None
-    assert more_needed([compared(0.6 - 0.99 * half / math.sqrt(MOST_TIMES), half)]).times is None
+
+
+def test_a_hundred_times_the_examples_is_the_most_that_is_named() -> None:
+    assert more_needed([compared(0.59, 0.1)]) == More("all", 100)
+    assert more_needed([compared(0.5901, 0.1)]) == More("all", None)
 
 
 def test_a_pass_needs_every_attack_and_a_fail_one() -> None:
@@ -59,6 +61,12 @@ def test_a_pass_needs_every_attack_and_a_fail_one() -> None:
     assert more_needed(below) == More("canaries", pytest.approx(9))
     above = [*below, compared(0.63, 0.06), compared(0.62, 0.06)]
     assert more_needed(above) == More("all", pytest.approx(4))
+
+
+def test_what_is_not_resolvable_hinders_a_pass_and_no_fail() -> None:
+    unknown = Comparison("loss", "canaries", "auc", not_resolvable("few", confidence=0.9, method="test"), 0.6)
+    assert more_needed([compared(0.55, 0.06), unknown]) == More("canaries", None)
+    assert more_needed([unknown, compared(0.63, 0.06)]) == More("all", pytest.approx(4))
 
 
 @pytest.mark.parametrize("shift", [0.15, 0.55])
