@@ -22,11 +22,11 @@ A = 0.3
 
 
 def offline(evidence: Evidence) -> Floats:
-    """Share of the population z with ratio(x) / ratio(z) > gamma, ratio = p(y | .) / p_ref(y | .); (N,) in [0, 1].
+    """Share of the population z with ratio(x) / ratio(z) > gamma, ratio = p(y | .) / p_ref(y | .); (N,), see `_share`.
 
     p_ref = ((1 + a) mean_out + (1 - a)) / 2, mean_out the mean p_y of the references that were not trained on the
     example: of the population, of all. Computed as log(1 - q), q = (1 + a) / 2 mean_out(1 - p_y) <= (1 + a) / 2, which
-    keeps differences next to p_y = 1. Shares are multiples of 1 / P: examples above all of the population tie.
+    keeps differences next to p_y = 1.
     """
     references, population = references_of(evidence), _population(evidence)
     x = references.statistic(_complement, evidence.labels)
@@ -42,7 +42,7 @@ def offline(evidence: Evidence) -> Floats:
 
 
 def online(evidence: Evidence) -> Floats:
-    """Likewise with p_ref(x) = (mean_in + mean_out) / 2, the references trained on x and the others; (N,) in [0, 1].
+    """Likewise with p_ref(x) = (mean_in + mean_out) / 2, the references trained on x and the others; (N,).
 
     Of the population, which no reference was trained on, p_ref is the mean over all.
     """
@@ -78,9 +78,17 @@ def log_mean(log_p: Floats, complement: Floats, sides: Sequence[Bools]) -> Float
 
 
 def _share(x: Floats, z: Floats) -> Floats:
-    """Share of ``z`` (P,) with x - z > log gamma, for each of ``x`` (N,): O((N + P) log P)."""
+    """Share of ``z`` (P,) with x - z > log gamma, for each of ``x`` (N,), and less than 1 / P more: O((N + P) log P).
+
+    Shares are multiples of 1 / P, so that examples above all of the population would tie, just where the FPR is low.
+    The larger ratio goes first: the share does not fall with it, so this changes the order of ties alone. 1 / (1 + 1 /
+    ratio) / P is added.
+    """
+    from scipy.special import expit
+
     below = np.searchsorted(np.sort(z), x - math.log(GAMMA), side="left")
-    return below / len(z)
+    found: Floats = (below + expit(x)) / len(z)
+    return found
 
 
 def _complement(logits: Floats, labels: Ints) -> Floats:

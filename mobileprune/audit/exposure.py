@@ -83,33 +83,36 @@ def exposure(
 ) -> Exposure:
     """The breakdown of one attack by the labels and the kinds of examples that occur, and its k surest members.
 
+    The intervals hold for every attack in ``scores``, so also for one that was chosen because it found the most.
     ``files``: of every example, if any are known.
     """
+    attacks = len(scores.by_attack)
     classes = {str(label): scores.labels == label for label in np.unique(scores.labels)}
     kinds = {"canaries": scores.canary, "others": ~scores.canary} if scores.canary.any() else {}
     return Exposure(
         attack,
-        breakdown(scores, attack, classes, confidence=confidence),
-        breakdown(scores, attack, kinds, confidence=confidence),
+        breakdown(scores, attack, classes, confidence=confidence, attacks=attacks),
+        breakdown(scores, attack, kinds, confidence=confidence, attacks=attacks),
         most_exposed(scores, attack, fpr=fpr, k=k, files=files),
     )
 
 
 def breakdown(
-    scores: Scores, attack: str, groups: Mapping[str, Bools], *, confidence: float = 0.95
+    scores: Scores, attack: str, groups: Mapping[str, Bools], *, confidence: float = 0.95, attacks: int = 1
 ) -> dict[str, Estimate]:
     """AUC within each group, masks (N,), with intervals that hold for all groups together.
 
-    Bonferroni: each at 1 - (1 - confidence) / G for the G groups with at least 10 members and 10 non-members; the
-    others are not resolvable. G depends on the groups' sizes only. A group must not be made from scores.
+    Bonferroni: each at 1 - (1 - confidence) / (G A) for the G groups with at least 10 members and 10 non-members, where
+    ``attack`` was chosen among A ``attacks``; the others are not resolvable. G depends on the groups' sizes only. A
+    group must not be made from scores.
     """
     parts = {name: scores.where(mask) for name, mask in groups.items()}
     large = [name for name, part in parts.items() if min(part.counts()) >= SMALLEST_DELONG]
     found = {}
     for name, part in parts.items():
         if name in large:
-            each = auc(*part.sides(attack), confidence=1 - (1 - confidence) / len(large))
-            method = f"{each.method}, {METHOD} over {len(large)}"
+            each = auc(*part.sides(attack), confidence=1 - (1 - confidence) / (len(large) * attacks))
+            method = f"{each.method}, {METHOD} over {len(large)} groups and {attacks} attacks"
             found[name] = Estimate(each.value, each.low, each.high, confidence, method)
         else:
             m, n = part.counts()

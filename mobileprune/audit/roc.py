@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from mobileprune.audit.intervals import Floats, checked_scores
 
+LEAST_FALSE = 5
+"""False positives at the left end of a band."""
+
 
 def roc_points(
     members: NDArray[np.float64], nonmembers: NDArray[np.float64], *, max_points: int = 200
@@ -43,8 +46,9 @@ def roc_band(
 ) -> dict[str, Any]:
     """{"fpr", "low", "high", "confidence", "resamples"}: the pointwise percentile bootstrap interval of the TPR.
 
-    At up to ``points`` false positive rates a / N that N non-members can have, a = 1 ... N, spaced geometrically; empty
-    if a side is. Both sides are resampled (Macskassy & Provost 2004, vertical averaging), without drawing examples one
+    At up to ``points`` false positive rates a / N that N non-members can have, a = 5 ... N, spaced geometrically (with
+    fewer false positives a bootstrap does not know the threshold well enough, and the band is too narrow); empty if a
+    side is. Both sides are resampled (Macskassy & Provost 2004, vertical averaging), without drawing examples one
     by one: the threshold that a of N resampled non-members exceed is the non-member at the rank u N from the top,
     u ~ Beta(a + 1, N - a), and the members above it are Binomial(M, TPR(u)). Scores that tie lie in the order of a lot.
     """
@@ -53,7 +57,7 @@ def roc_band(
     band: dict[str, Any] = {"fpr": [], "low": [], "high": [], "confidence": confidence, "resamples": resamples}
     if min(m, n) == 0:
         return band
-    allowed = np.unique(np.rint(np.geomspace(1, n, points)).astype(int))
+    allowed = np.unique(np.rint(np.geomspace(min(LEAST_FALSE, n), n, points)).astype(int))
     rng = np.random.default_rng(seed)
     ranks = rng.beta(allowed[:-1] + 1, n - allowed[:-1], size=(resamples, len(allowed) - 1))
     found = rng.binomial(m, _tpr_at_rank(members, nonmembers, ranks)) / m

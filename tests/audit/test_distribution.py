@@ -39,7 +39,7 @@ def test_the_band_is_that_of_a_bootstrap(sides: tuple[int, int], step: float | N
         members, nonmembers = (np.round(side / step) * step for side in (members, nonmembers))
     band = roc_band(members, nonmembers, points=12)
     allowed = np.rint(np.array(band["fpr"][:-1]) * sides[1]).astype(int)
-    assert (allowed[0], band["fpr"][-1], band["low"][-1], band["high"][-1]) == (1, 1.0, 1.0, 1.0)
+    assert (allowed[0], band["fpr"][-1], band["low"][-1], band["high"][-1]) == (5, 1.0, 1.0, 1.0)
     low, high = slow_band(members, nonmembers, allowed)
     assert band["low"][:-1] == pytest.approx(low, abs=within)
     assert band["high"][:-1] == pytest.approx(high, abs=within)
@@ -127,7 +127,7 @@ def test_a_band_has_the_level_and_the_rates_asked_for() -> None:
     members, nonmembers = RNG.normal(1, 1, 300), RNG.normal(0, 1, 250)
     narrow, wide = (roc_band(members, nonmembers, confidence=c, points=9) for c in (0.5, 0.99))
     assert (narrow["confidence"], narrow["resamples"]) == (0.5, 2000)
-    assert narrow["fpr"] == wide["fpr"] == [k / 250 for k in (1, 2, 4, 8, 16, 32, 63, 125, 250)]
+    assert narrow["fpr"] == wide["fpr"] == [k / 250 for k in (5, 8, 13, 22, 35, 58, 94, 153, 250)]
     for (a, b), (c, d) in zip(*(zip(band["low"], band["high"], strict=True) for band in (wide, narrow)), strict=True):
         assert a <= c <= d <= b
     assert wide["high"][3] - wide["low"][3] > 2 * (narrow["high"][3] - narrow["low"][3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,10 +32,20 @@ def test_classes_and_kinds_are_the_parts_with_simultaneous_intervals() -> None:
         found = got.by_class[str(label)]
         assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
         assert found.confidence == 0.95
-        assert "Bonferroni) over 3" in found.method
+        assert found.method.endswith("(Bonferroni) over 3 groups and 1 attacks")
     kinds = [auc(*scores.where(mask).sides("a"), confidence=0.975) for mask in (scores.canary, ~scores.canary)]
     assert [k.low for k in got.by_kind.values()] == [k.low for k in kinds]
     assert list(got.by_kind) == ["canaries", "others"]
+
+
+def test_the_intervals_hold_for_an_attack_that_was_chosen_among_others() -> None:
+    scores = example(90, 90, canaries=12)
+    others = dict.fromkeys("abcd", scores.by_attack["a"])
+    got = exposure(replace(scores, by_attack=others, access=dict.fromkeys(others, "logits")), "c")
+    for mask, found in zip((scores.canary, ~scores.canary), got.by_kind.values(), strict=True):
+        expected = auc(*scores.where(mask).sides("a"), confidence=1 - 0.05 / (2 * 4))
+        assert (found.low, found.high) == (expected.low, expected.high)
+    assert "over 3 groups and 4 attacks" in got.by_class["0"].method
 
 
 def test_the_surest_members_are_named_by_their_files_where_there_are_any() -> None:
@@ -126,7 +137,7 @@ def test_ten_of_each_side_make_a_group() -> None:
     }
     assert got["1"].note == "not resolvable: 9 members and 20 non-members, at least 10 of each"
     assert (got["1"].confidence, got["1"].method) == (0.9, "simultaneous (Bonferroni)")
-    assert got["0"].method.endswith(", simultaneous (Bonferroni) over 3")
+    assert got["0"].method.endswith(", simultaneous (Bonferroni) over 3 groups and 1 attacks")
 
 
 def test_without_a_threshold_the_expectation_is_still_said() -> None:
