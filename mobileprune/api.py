@@ -144,7 +144,7 @@ def attack(
     ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
     (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
     may be a model file without a manifest too, for which ``mean`` and ``std`` say what it is fed. ``kind``: logits or
-    probabilities. Then ``data`` has to state who is a member.
+    probabilities. Then ``data`` (dataset, data_dir and image_size) has to state who is a member.
     """
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
     found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)

@@ -23,6 +23,8 @@ ENGINES = ("local", "ray")
 WHERE = ("jobs", "engine", "address")
 """Options of Effort that say where work is done, not what."""
 MOST_CANARIES = 0.5
+LEAST_SIDE, MOST_SIDE = 8, 4096
+"""Pixels, of what images are brought to."""
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")
 Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
@@ -56,6 +58,12 @@ class DataConfig:
         high=MOST_CANARIES,
     )
     redraw: int | None = option(None, "throw the coins of membership anew: the data of the N-th reference model", low=0)
+    image_size: int | None = option(
+        None,
+        "bring each image of folder:PATH to N x N pixels: the shorter side to N, then the middle",
+        low=LEAST_SIDE,
+        high=MOST_SIDE,
+    )
 
 
 @dataclass(frozen=True)

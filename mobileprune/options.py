@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobileprune import defenses, models
+from mobileprune import data, defenses, models
 from mobileprune.config import OWNERS, Config, TrainConfig, flag, from_dict, nested
 from mobileprune.convert.harden import hardening
 from mobileprune.errors import UsageError
@@ -56,6 +56,7 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
     """What the configuration alone cannot know: names in registries, and which options go together."""
     if {"sparsity", "channel_ratio"} <= options.keys():
         raise UsageError("--sparsity and --channel-ratio say the same thing in two ways; give one of them")
+    data.check_size(config.data.dataset, config.data.image_size)
     hardening(config.export.harden)
     target(config.export.target).check(config.export.precision, config.export.sparse_format, config.export.kernels)
     if config.train.checkpoint and config.train.train_defense != defenses.NONE:

@@ -13,6 +13,8 @@ from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 
+ALWAYS_LATER = ("split_sha256",)
+"""In the parts of a lineage that are planned, but known only once there are data."""
 NAMED = 4
 """Differences that a message names."""
 
@@ -45,8 +47,8 @@ def _differing(recorded: Mapping[str, Any], planned: Mapping[str, Any]) -> Itera
             if there != values:
                 yield "pruned or not" if part == "prune" else part
             continue
-        for key, value in values.items():
-            if key not in there or there[key] != value:
+        for key in dict.fromkeys((*values, *there)):
+            if key not in ALWAYS_LATER and (key not in there or key not in values or there[key] != values[key]):
                 yield f"version of {key}" if part == "versions" else flag(key)
 
 

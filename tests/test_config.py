@@ -47,7 +47,7 @@ def values(item: Any, kind: type[Any]) -> st.SearchStrategy[Any]:
         high = rule["below"] if rule["below"] is not None else rule["high"]
         return st.floats(rule["low"], 1e9 if high is None else high, exclude_max=rule["below"] is not None)
     if kind is int:
-        return st.integers(rule["low"], 10**12)
+        return st.integers(rule["low"], 10**12 if rule["high"] is None else rule["high"])
     return st.booleans() if kind is bool else st.text(st.characters(exclude_categories=["Cs"]))
 
 

@@ -55,7 +55,7 @@ def device(args: argparse.Namespace) -> Device | None:
 
 
 def data(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name in ("dataset", "data_dir", "model", "budget")}
+    return given(args, ("--dataset", "--data-dir", "--image-size", "--model", "--budget"))
 
 
 def check_timing(args: argparse.Namespace) -> None:

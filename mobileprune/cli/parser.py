@@ -54,6 +54,7 @@ STRANGERS = {
 ATTACKING, JUDGING = ("attack", "audit", "report", "export"), ("audit", "report", "export")
 LOGGED = ("export", "report", "sweep")
 ANY_MODEL = ("attack", "audit")
+SIZED = (*ANY_MODEL, "sweep")
 ON_DEVICES = ("bench", "attack", "audit", "report")
 DEVICE = {
     "--device": (
@@ -132,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
         )
         _positional(sub, verb)
         for section in sections:
-            _section(sub.add_argument_group(section), section, make="train" in sections)
+            _section(sub.add_argument_group(section), section, verb, make="train" in sections)
         if verb in ANY_MODEL:
             _strangers(sub.add_argument_group("a model that mobileprune did not make"))
         if verb in ATTACKING:
@@ -208,10 +209,12 @@ def _devices(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device-runtime", type=Path, metavar="FILE", help=text)
 
 
-def _section(group: Any, section: str, *, make: bool) -> None:
-    """One flag a field. A verb that makes no model takes only what says where its data are."""
+def _section(group: Any, section: str, verb: str, *, make: bool) -> None:
+    """One flag a field. A verb that makes no model takes only what says where its data are, and what size images are
+    brought to where no manifest can say it."""
+    taken = ("dataset", "data_dir", *(["image_size"] if verb in SIZED else []))
     for item in fields(SECTIONS[section]):
-        if make or item.name in ("dataset", "data_dir"):
+        if make or item.name in taken:
             add_option(group, SECTIONS[section], item)
 
 

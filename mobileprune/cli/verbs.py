@@ -169,7 +169,7 @@ def report(args: argparse.Namespace, console: Console) -> int:
 def sweep(args: argparse.Namespace, console: Console) -> int:
     ctx, how = _context(args, console), arguments.how(args)
     how = replace(how, heard=console.task)
-    given = arguments.given(args, ("--dataset", "--data-dir"))
+    given = arguments.given(args, ("--dataset", "--data-dir", "--image-size"))
     result = api.sweep(args.plan, args.output, ctx=ctx, how=how, force=args.force, **given)
     finish(args, result.to_dict(), lambda: show.sweep(result))
     _log(args, result)

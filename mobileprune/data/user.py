@@ -31,14 +31,17 @@ PART_BYTES = 2**20
 TURNED_AT_ONCE = 64
 """Images."""
 STATED = ("members", "nonmembers")
+MOST_PIXELS = 2**26
+"""Of an image whose shorter side was brought to the image size, before its middle is cut out: at most 256 MiB."""
 LAYOUT = "expected PATH/<class>/<image>.png, or PATH/members/<class>/... and PATH/nonmembers/<class>/..."
 
 
-def load_folder(path: Path) -> Images:
+def load_folder(path: Path, image_size: int | None = None) -> Images:
     """``PATH/<class>/<image>``, or ``PATH/members/<class>/<image>`` and ``PATH/nonmembers/<class>/<image>``.
 
-    All images of one size, grey or colour. Sorted, so the order is stable. They are decoded one by one, onto the disk;
-    memory holds their names and labels.
+    All images of one size, or of any where an ``image_size`` is given, to which :func:`fitted` brings them; grey or
+    colour. Sorted, so the order is stable. They are decoded one by one, onto the disk; memory holds their names and
+    labels.
     """
     if not path.is_dir():
         raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
@@ -56,8 +59,8 @@ def load_folder(path: Path) -> Images:
         raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
     mode, name = "L" if grey else "RGB", f"folder:{path.name}"
-    shape = _read(files[0][0], mode).shape
-    pixels = on_disk(name, (_read_as(shape, file, mode) for file, _, _ in files)).reshape(-1, *shape)
+    shape = _read(files[0][0], mode, image_size).shape
+    pixels = on_disk(name, (_read_as(shape, file, mode, image_size) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
     member = np.array([inside for _, _, inside in files]) if stated else None
     names = tuple(_readable(file.relative_to(path).as_posix()) for file, _, _ in files)
@@ -101,25 +104,50 @@ def _mode(file: Path) -> str:
         return image.mode
 
 
-def _read_as(shape: tuple[int, ...], file: Path, mode: str) -> memoryview:
-    pixels = _read(file, mode)
+def _read_as(shape: tuple[int, ...], file: Path, mode: str, image_size: int | None) -> memoryview:
+    pixels = _read(file, mode, image_size)
     if pixels.shape != shape:
         size, first = (f"{width}x{height}" for _, height, width in (pixels.shape, shape))
-        raise DataError(f"{file}: all images must have one size; {size} differs from {first}: resize them")
+        raise DataError(
+            f"{file}: all images must have one size; {size} differs from {first}: bring all to N x N pixels with "
+            "--image-size N, or resize them"
+        )
     return np.ascontiguousarray(pixels).data
 
 
-def _read(file: Path, mode: str) -> NDArray[np.uint8]:
+def _read(file: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
     """(C, H, W) uint8"""
     with _opened(file) as image:
         if image.mode in ("I", "F"):
             raise ValueError(f"pixels of mode {image.mode} have no fixed range; save it with 8 or 16 bits")
         if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-            pixels = (np.asarray(image) // 257).astype(np.uint8)
-            pixels = np.asarray(Image.fromarray(pixels).convert(mode))
+            decoded = Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert(mode)
         else:
-            pixels = np.asarray(image.convert(mode))
+            decoded = image.convert(mode)
+    try:
+        pixels = np.asarray(decoded if image_size is None else fitted(decoded, image_size))
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     return np.atleast_3d(pixels).transpose(2, 0, 1)
+
+
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """``image`` (mode L or RGB) as (side, side): its shorter side brought to ``side``, and then the middle.
+
+    Bit for bit torchvision's ``Resize(side)`` and ``CenterCrop(side)`` of an image of Pillow, which most networks are
+    evaluated with: bilinear with antialiasing, the longer side floor(side * long / short), half pixels to the even.
+    DataError for an image so long and thin that it would become larger than ``MOST_PIXELS`` on the way.
+    """
+    short = min(image.size)
+    width, height = (int(side * length / short) for length in image.size)
+    if width * height > MOST_PIXELS:
+        raise DataError(
+            f"{image.width}x{image.height} is too long and thin for --image-size {side}: it would become "
+            f"{width}x{height} before the middle is cut out, more than {MOST_PIXELS:,} pixels; crop or remove it"
+        )
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + side, top + side))
 
 
 def load_npz(path: Path) -> Images:

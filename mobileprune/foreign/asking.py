@@ -49,8 +49,8 @@ def of_asked(
 ) -> Examined:
     """The attacks on a model file (a ``Path``) or a function (``package.module:function``, or the function itself).
 
-    ``data``: dataset and data_dir, which state membership. ``mean`` and ``std``: what pixels are normalised with before
-    a file gets them, 0 and 1 without. A function's answers are not kept: what they depend on is not known.
+    ``data``: dataset, data_dir and image_size, which state membership. ``mean`` and ``std``: what pixels are normalised
+    with before a file gets them, 0 and 1 without. A function's answers are not kept: what they depend on is not known.
     """
     splits = _splits(data)
     model = _model(given, splits, context, mean, std)
@@ -92,7 +92,8 @@ def _splits(data: Mapping[str, Any]) -> Splits:
     dataset = str(data.get("dataset", ""))
     if dataset.partition(":")[0] not in PREFIXES:
         raise DataError(f"{dataset or 'the data'} cannot say whom a model of yours was trained on; {STATE}")
-    splits = splits_of(Config(DataConfig(dataset, data.get("data_dir"), canaries=0.0)))
+    where = DataConfig(dataset, data.get("data_dir"), canaries=0.0, image_size=data.get("image_size"))
+    splits = splits_of(Config(where))
     if splits.membership != "stated":
         raise DataError(f"{dataset} does not say whom the model was trained on; {STATE}")
     return splits

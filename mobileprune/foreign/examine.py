@@ -46,7 +46,8 @@ def examine(
                 f"{path}: neither an artifact nor a model file that can be run ({', '.join(models.TARGET_OF)}); wrap "
                 "what runs it in a function (--predict)"
             )
-        _refuse(stated, f"{path} is for an artifact, whose manifest says how it is asked")
+        idle = stated | ({"image_size"} & set(data))
+        _refuse(idle, f"{path} is for an artifact, whose manifest says how it is asked")
         return path
     if path is not None and not {"mean", "std"} & stated and _is_of_artifact(path):
         raise UsageError(

@@ -123,7 +123,7 @@ def images_of(config: Config) -> tuple[tuple[int, int, int], int]:
     name = config.data.dataset
     if name in IMAGES:
         return IMAGES[name]
-    images = data.load(name, Path(config.data.data_dir) if config.data.data_dir else None)
+    images = data.load(name, Path(config.data.data_dir) if config.data.data_dir else None, config.data.image_size)
     return images.shape, len(images.classes)
 
 

@@ -33,7 +33,7 @@ LARGEST = 1e3
 def splits_of(config: Config) -> Splits:
     d = config.data
     canaries = default_canaries(d.dataset) if d.canaries is None else d.canaries
-    splits = _splits(d.dataset, d.data_dir, config.seed, d.members, canaries, _stamp(d.dataset))
+    splits = _splits(d.dataset, d.data_dir, d.image_size, config.seed, d.members, canaries, _stamp(d.dataset))
     return splits if d.redraw is None else redrawn(splits, config.seed, d.redraw)
 
 
@@ -42,10 +42,11 @@ def splits_for(folder: ModelFolder, config: Config) -> Splits:
     splits, recorded = splits_of(config), folder.info.config
     if splits.sha256() != folder.info.split_sha256:
         d = recorded["data"]
-        again = "" if d.get("redraw") is None else f", redraw {d['redraw']}"
+        more = ("redraw", "image_size")
+        also = "".join(f", {name.replace('_', ' ')} {d[name]}" for name in more if d.get(name) is not None)
         raise DataError(
             f"the model was trained on {d['dataset']} (members {d['members'] or 'default'}, canaries "
-            f"{'default' if d['canaries'] is None else d['canaries']}, seed {recorded['seed']}{again}), which is not "
+            f"{'default' if d['canaries'] is None else d['canaries']}, seed {recorded['seed']}{also}), which is not "
             f"what {splits.images.name} with these options gives: repeat its --dataset, --data-dir and options"
         )
     return splits
@@ -59,14 +60,22 @@ def _stamp(dataset: str) -> int:
 
 
 @lru_cache(maxsize=4)
-def _splits(dataset: str, data_dir: str | None, seed: int, members: int | None, canaries: float, stamp: int) -> Splits:
-    return split(_images(dataset, data_dir, stamp), seed=seed, members=members, canaries=canaries)
+def _splits(
+    dataset: str,
+    data_dir: str | None,
+    image_size: int | None,
+    seed: int,
+    members: int | None,
+    canaries: float,
+    stamp: int,
+) -> Splits:
+    return split(_images(dataset, data_dir, image_size, stamp), seed=seed, members=members, canaries=canaries)
 
 
 @lru_cache(maxsize=1)
-def _images(dataset: str, data_dir: str | None, stamp: int) -> Images:
+def _images(dataset: str, data_dir: str | None, image_size: int | None, stamp: int) -> Images:
     """Apart from the splits, so that those of several seeds share one copy."""
-    return data.load(dataset, Path(data_dir) if data_dir else None)
+    return data.load(dataset, Path(data_dir) if data_dir else None, image_size)
 
 
 def pixels(splits: Splits, indices: NDArray[np.int64]) -> Lazy[np.float32]:
@@ -155,11 +164,16 @@ def channel_statistics(splits: Splits) -> tuple[list[float], list[float]]:
 
 
 def lineage_of(config: Config) -> dict[str, Any]:
-    """What a dense model depends on, without paths of this machine: user data by name, a checkpoint by its hash."""
+    """What a dense model depends on, without paths of this machine: user data by name, a checkpoint by its hash.
+
+    Images that are taken as they are have no size in it.
+    """
     values = config.to_dict()
     prefix, colon, path = config.data.dataset.partition(":")
     values["data"]["dataset"] = prefix + colon + Path(path).name
     del values["data"]["data_dir"]
+    if config.data.image_size is None:  # so that what was made before there were image sizes has the same lineage
+        del values["data"]["image_size"]
     if config.train.checkpoint:
         values["train"]["checkpoint"] = sha256(Path(config.train.checkpoint))
     return {name: values[name] for name in ("data", "train", "seed")}
@@ -186,6 +200,7 @@ def with_whole_paths(config: Config) -> Config:
 def data_from_lineage(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> DataConfig:
     """The data of a lineage with the caller's ``given`` options laid over: a path is never taken from a file.
 
+    The size that images were brought to goes with them, but not to data whose images have a size already.
     DataError for data of a user's own whose place the caller does not name.
     """
     known = {key: recorded[key] for key in ("dataset", "members", "canaries")} | {"redraw": recorded.get("redraw")}
@@ -193,4 +208,6 @@ def data_from_lineage(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> 
     prefix, own, name = known["dataset"].partition(":")
     if own and "dataset" not in overrides:
         raise DataError(f"it was trained on {name}, data of your own: say where they are with --dataset {prefix}:PATH")
-    return DataConfig(**known | overrides)
+    wanted = {**known, **overrides}
+    size = recorded.get("image_size") if data.is_resized(wanted["dataset"]) else None
+    return DataConfig(**wanted, image_size=size)

@@ -13,7 +13,15 @@ from mobileprune.config import DataConfig
 from mobileprune.data import Images
 from mobileprune.data.splits import redrawn, split
 from mobileprune.errors import DataError
-from mobileprune.pipeline.inputs import data_from_lineage, examples, pixels, splits_for, splits_of, with_whole_paths
+from mobileprune.pipeline.inputs import (
+    data_from_lineage,
+    examples,
+    lineage_of,
+    pixels,
+    splits_for,
+    splits_of,
+    with_whole_paths,
+)
 
 NAMED = {"dataset": "mnist", "members": 50, "canaries": 0.2, "seed": 1, "split_sha256": "0" * 64}
 OWN = {**NAMED, "dataset": "npz:xrays.npz"}
@@ -27,6 +35,21 @@ def test_named_data_are_taken_from_the_lineage_and_their_place_from_the_caller()
 def test_a_redraw_is_taken_from_the_lineage_which_may_be_older_than_redraws() -> None:
     assert data_from_lineage({**NAMED, "redraw": 3}, {"data_dir": "d"}) == DataConfig("mnist", "d", 50, 0.2, redraw=3)
     assert data_from_lineage({**NAMED, "redraw": None}, {}) == data_from_lineage(NAMED, {})
+
+
+def test_an_image_size_goes_with_the_images_it_was_for() -> None:
+    sized, there = {**OWN, "dataset": "folder:photos", "image_size": 32}, {"dataset": "folder:here/photos"}
+    assert data_from_lineage(sized, there).image_size == 32
+    assert data_from_lineage({**OWN, "dataset": "folder:photos"}, there).image_size is None, (
+        "of before there were sizes"
+    )
+    assert data_from_lineage(sized, {"dataset": "npz:the-same-pixels.npz"}).image_size is None
+
+
+def test_a_lineage_without_an_image_size_is_as_before_there_were_sizes() -> None:
+    assert lineage_of(mobileprune.configure())["data"].keys() == {"dataset", "members", "canaries", "redraw"}
+    sized = lineage_of(mobileprune.configure(dataset="folder:photos", checkpoint=None, image_size=32))
+    assert sized["data"]["image_size"] == 32
 
 
 def test_the_configured_redraw_is_the_split_and_another_is_refused(store: Path, tmp_path: Path) -> None:
