@@ -12,7 +12,7 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli.flags import OF_ENGINES
-from mobileprune.cli.parser import DEVICE, POLICY, STRANGERS
+from mobileprune.cli.grammar import DEVICE, POLICY, STRANGERS
 from mobileprune.config import Effort
 from mobileprune.devices.job import Device
 from mobileprune.engines import Engine
