@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.artifact import MANIFEST, Artifact, check_output
-from mobileprune.config import flag
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
+from mobileprune.option import flag
 
 NAMED = 4
 """Differences that a message names."""

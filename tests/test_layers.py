@@ -16,18 +16,19 @@ import pytest
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "flatbuffer", "lazy", "schemas", "seeding", "silence"]
+BASE = ["config", "errors", "files", "flatbuffer", "lazy", "option", "schemas", "seeding", "silence"]
 DIRECTLY_BELOW = {
     "errors": [],
     "flatbuffer": [],
     "lazy": [],
     "native": [],
+    "option": [],
     "schemas": [],
     "seeding": [],
     "silence": [],
     "sparse_operators": [],
     "torchvision_import": [],
-    "config": ["errors", "seeding"],
+    "config": ["errors", "option", "seeding"],
     "files": ["errors"],
     "runs": BASE,
     "tensors": BASE,

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from mobileprune.config import ENGINES, Effort, default_of, flag, value_type
+from mobileprune.config import ENGINES, Effort
+from mobileprune.option import flag, value_type
 
 OF_ENGINES: dict[str, dict[str, Any]] = {
     "jobs": {
@@ -48,7 +49,7 @@ def add(parser: Any, arguments: Iterable[Argument]) -> None:
 
 
 def of_field(owner: type[Any], item: Field[Any]) -> Argument:
-    kind, default, choices = value_type(owner, item), default_of(item), item.metadata["choices"]
+    kind, default, choices = value_type(owner, item), item.default, item.metadata["choices"]
     shown = "" if default is None or kind is bool else f" (default: {default})"
     text = (item.metadata["help"] + shown).replace("%", "%%")
     extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mobileprune.artifact import Artifact
-from mobileprune.config import Effort, flag
+from mobileprune.config import Effort
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.foreign import models
 from mobileprune.foreign.answers import checked_kind
 from mobileprune.foreign.asking import of_asked
 from mobileprune.foreign.models import Predict
 from mobileprune.foreign.subject import Examined, of_outputs
+from mobileprune.option import flag
 from mobileprune.pipeline.context import Context
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mobileprune import data, models
-from mobileprune.config import OWNERS, Config, ExportConfig, flag
+from mobileprune.config import OWNERS, Config, ExportConfig
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.export import target
 from mobileprune.export.target import AUTO, STOCK
@@ -20,6 +20,7 @@ from mobileprune.inspection.contents import Layer
 from mobileprune.inspection.sizes import expected
 from mobileprune.inspection.view import FROM_MANIFEST, View
 from mobileprune.models.folder import ModelFolder
+from mobileprune.option import flag
 from mobileprune.pruning import SpaceOptions
 
 IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {

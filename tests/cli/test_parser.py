@@ -14,11 +14,12 @@ from mobileprune.audit.verdict import Policy
 from mobileprune.cli.flags import OF_ENGINES, Group
 from mobileprune.cli.grammar import ATTACKER, EFFORT, FOREIGN, JUDGED, MAKES, POLICY, VERBS
 from mobileprune.cli.parser import EXIT_CODES, options_from, parser
-from mobileprune.config import SECTIONS, Config, Effort, default_of, flag, from_dict, nested, read_toml, to_toml
+from mobileprune.config import SECTIONS, Config, Effort, from_dict, nested, read_toml, to_toml
 from mobileprune.data import DATASETS, PREFIXES
 from mobileprune.errors import UsageError
 from mobileprune.export import TARGETS
 from mobileprune.models import MODELS, build
+from mobileprune.option import flag
 from mobileprune.pruning import METHODS, budgets, method
 from mobileprune.pruning.patterns import NAMED, sites
 
@@ -48,8 +49,8 @@ def test_every_field_has_a_flag_with_help_on_every_verb_that_makes_something(sec
         assert found is not None, f"{verb} {flag(item.name)}"
         assert item.metadata["help"].replace("%", "%%") in found.help
         assert found.dest == item.name
-        if default_of(item) is not None and not isinstance(default_of(item), bool):
-            assert f"(default: {default_of(item)})" in found.help
+        if item.default is not None and not isinstance(item.default, bool):
+            assert f"(default: {item.default})" in found.help
         assert tuple(found.choices or ()) == item.metadata["choices"]
 
 
@@ -60,7 +61,7 @@ def test_every_field_of_the_effort_has_a_flag_on_every_verb_that_attacks(item) -
         found = action(verb, flag(item.name))
         assert (found is not None) == (verb in takers), verb
         if found is not None and item.name != "versions" and not (verb == "sweep" and item.name in OF_ENGINES):
-            shown = "" if default_of(item) is None else f" (default: {default_of(item)})"
+            shown = "" if item.default is None else f" (default: {item.default})"
             assert f"{item.metadata['help']}{shown}" == found.help
             assert tuple(found.choices or ()) == item.metadata["choices"]
 
