@@ -8,8 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mobileprune.attacks import Access, Group, Scores
-from mobileprune.audit import statistics
-from mobileprune.audit.statistics import Estimate
+from mobileprune.audit.accuracy import balanced_accuracy
+from mobileprune.audit.auc import auc, paired_auc_difference
+from mobileprune.audit.intervals import Estimate
+from mobileprune.audit.rates import paired_tpr_difference, ppv, tpr_at_fpr
+from mobileprune.audit.roc import roc_points
 from mobileprune.errors import DataError
 
 Metric = Literal["auc", "tpr_at_1pct_fpr"]
@@ -62,12 +65,12 @@ def _measure(name: str, scores: Scores, confidence: float) -> Measurement:
         access=scores.access[name],
         members=len(members),
         nonmembers=len(nonmembers),
-        auc=statistics.auc(members, nonmembers, confidence=confidence),
-        tpr_at_1pct_fpr=statistics.tpr_at_fpr(members, nonmembers, fpr=0.01, confidence=confidence),
-        tpr_at_01pct_fpr=statistics.tpr_at_fpr(members, nonmembers, fpr=0.001, confidence=confidence),
-        ppv_at_prior_1pct=statistics.ppv(members, nonmembers, prior=0.01, confidence=confidence),
-        ppv_at_prior_10pct=statistics.ppv(members, nonmembers, prior=0.1, confidence=confidence),
-        balanced_accuracy=statistics.balanced_accuracy(
+        auc=auc(members, nonmembers, confidence=confidence),
+        tpr_at_1pct_fpr=tpr_at_fpr(members, nonmembers, fpr=0.01, confidence=confidence),
+        tpr_at_01pct_fpr=tpr_at_fpr(members, nonmembers, fpr=0.001, confidence=confidence),
+        ppv_at_prior_1pct=ppv(members, nonmembers, prior=0.01, confidence=confidence),
+        ppv_at_prior_10pct=ppv(members, nonmembers, prior=0.1, confidence=confidence),
+        balanced_accuracy=balanced_accuracy(
             members,
             nonmembers,
             confidence=confidence,
@@ -75,7 +78,7 @@ def _measure(name: str, scores: Scores, confidence: float) -> Measurement:
             member_labels=scores.labels[scores.member],
             nonmember_labels=scores.labels[~scores.member],
         ),
-        roc=statistics.roc_points(members, nonmembers),
+        roc=roc_points(members, nonmembers),
     )
 
 
@@ -94,7 +97,7 @@ def paired_auc(artifact: Scores, other: Scores, *, confidence: float = 0.95) -> 
     tail, others = (1 - confidence) / 2, other.groups()
     return {
         group: {
-            name: statistics.paired_auc_difference(*part.sides(name), *others[group].sides(name), alpha=tail)
+            name: paired_auc_difference(*part.sides(name), *others[group].sides(name), alpha=tail)
             for name in part.by_attack
             if name in others[group].by_attack
         }
@@ -107,8 +110,8 @@ def against_ceiling(scores: Scores, group: Group, *, limit: float, alpha: float)
     compared, attacks = [], scores.by_attack
     for name in attacks:
         members, nonmembers = scores.sides(name)
-        upper = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha)
-        lower = statistics.auc(members, nonmembers, confidence=1 - 2 * alpha / len(attacks))
+        upper = auc(members, nonmembers, confidence=1 - 2 * alpha)
+        lower = auc(members, nonmembers, confidence=1 - 2 * alpha / len(attacks))
         estimate = Estimate(
             upper.value, lower.low, upper.high, 1 - alpha - alpha / len(attacks), upper.method, upper.note
         )
@@ -132,8 +135,8 @@ def against_source(
     for group, (ours, others) in paired.items():
         for name in both:
             sides = (*ours.sides(name), *others.sides(name))
-            area = statistics.paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
-            rate = statistics.paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
+            area = paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
+            rate = paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
             compared.append(Comparison(name, group, "auc", area, auc_margin))
             if rate.value is not None:
                 compared.append(Comparison(name, group, "tpr_at_1pct_fpr", rate, tpr_margin))
