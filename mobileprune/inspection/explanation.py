@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def of_folder(folder: ModelFolder, config: Config, *, pruning: bool) -> Explanat
     """Of a model folder, as it is or after ``pruning`` as configured."""
     model, info, x = folder.restore(), folder.info, torch.zeros(2, *folder.info.input_shape)
     if pruning:
-        network = planned(model, _space_options(config), x)
+        network = planned(model, SpaceOptions.of(config.prune), x)
     else:
         before, layers = info.config.get("prune"), layers_of(model, x)
         network = found(layers, info.sparsity, before and before["pattern"])
@@ -115,7 +115,7 @@ def of_plan(config: Config) -> Explanation:
         width_mult=config.train.width_mult,
         norm=config.train.norm,
     )
-    network = planned(model, _space_options(config), torch.zeros(2, *shape))
+    network = planned(model, SpaceOptions.of(config.prune), torch.zeros(2, *shape))
     return _explained(config.train.model, network, config.export)
 
 
@@ -126,10 +126,6 @@ def images_of(config: Config) -> tuple[tuple[int, int, int], int]:
         return IMAGES[name]
     images = data.load(name, Path(config.data.data_dir) if config.data.data_dir else None)
     return images.shape, len(images.classes)
-
-
-def _space_options(config: Config) -> SpaceOptions:
-    return SpaceOptions(**{item.name: getattr(config.prune, item.name) for item in fields(SpaceOptions)})
 
 
 def _explained(subject: str, network: Network, wanted: ExportConfig) -> Explanation:
