@@ -22,7 +22,7 @@ GATE_FILES = {
     "--junit": "write the verdict and the gates as JUnit XML, for CI",
     "--summary": "write them as Markdown, for a pull request",
 }
-STRANGERS = {
+FOREIGN = {
     "--predict": ("NAME", "a function package.module:function: pixels (N, C, H, W) in [0, 1] to (N, K) outputs"),
     "--outputs": ("FILE", "a table (.npz or .csv) of outputs, labels and membership"),
     "--kind": ("NAME", "what its outputs are: logits or probabilities (default: what they look like)"),
@@ -74,7 +74,7 @@ DATA = Group("data", of_fields(DataConfig, only=("dataset", "data_dir")))
 """Where the data are, for a verb that makes no model."""
 MAKES = tuple(Group(section, of_fields(owner)) for section, owner in SECTIONS.items())
 """The whole configuration, section by section."""
-FOREIGN = Group("a model that mobileprune did not make", _given(STRANGERS))
+NOT_OURS = Group("a model that mobileprune did not make", _given(FOREIGN))
 VERSIONS = argument(
     "--versions",
     nargs="+",
@@ -192,13 +192,13 @@ VERBS = {
     "attack": Verb(
         "run every membership inference attack on an exported file, or on any model",
         (ANY_MODEL,),
-        (DATA, FOREIGN, ATTACKER, ON_DEVICE),
+        (DATA, NOT_OURS, ATTACKER, ON_DEVICE),
         WORK,
     ),
     "audit": Verb(
         "attack and judge: exit 3 when it fails, 4 when inconclusive",
         (ANY_MODEL,),
-        (DATA, FOREIGN, ATTACKER, ON_DEVICE, JUDGED),
+        (DATA, NOT_OURS, ATTACKER, ON_DEVICE, JUDGED),
         WORK,
     ),
     "report": Verb(

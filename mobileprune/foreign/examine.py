@@ -19,7 +19,7 @@ from mobileprune.option import flag
 from mobileprune.pipeline.context import Context
 
 
-class Stranger(TypedDict, total=False):
+class ForeignModel(TypedDict, total=False):
     """What names a model that is not an artifact, beside a path: as the flags of ``attack`` and ``audit``."""
 
     predict: str | Predict | None
@@ -30,7 +30,7 @@ class Stranger(TypedDict, total=False):
 
 
 def examine(
-    path: Path | None, data: Mapping[str, Any], context: Context, effort: Effort, given: Stranger
+    path: Path | None, data: Mapping[str, Any], context: Context, effort: Effort, given: ForeignModel
 ) -> Examined | Path:
     """The attacks on a model file at ``path``, or on what else is ``given``; ``path`` where it is for an artifact.
 

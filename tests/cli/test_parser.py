@@ -12,7 +12,7 @@ from mobileprune import defenses, errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli.flags import OF_ENGINES, Group
-from mobileprune.cli.grammar import ATTACKER, EFFORT, FOREIGN, JUDGED, MAKES, POLICY, VERBS
+from mobileprune.cli.grammar import ATTACKER, EFFORT, JUDGED, MAKES, NOT_OURS, POLICY, VERBS
 from mobileprune.cli.parser import EXIT_CODES, options_from, parser
 from mobileprune.config import SECTIONS, Config, Effort, from_dict, nested, read_toml, to_toml
 from mobileprune.data import DATASETS, PREFIXES
@@ -67,7 +67,7 @@ def test_every_field_of_the_effort_has_a_flag_on_every_verb_that_attacks(item) -
 
 
 def test_verbs_that_judge_attack_too_and_those_for_any_model_take_none() -> None:
-    any_model = taking(FOREIGN)
+    any_model = taking(NOT_OURS)
     assert any_model <= taking(ATTACKER)
     assert taking(JUDGED) <= taking(ATTACKER) | taking(EFFORT)
     for verb in any_model:
