@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.tiny import TINY
 
 settings.register_profile("deterministic", deadline=None, derandomize=True)  # no seed and no load decides a test
 settings.load_profile("deterministic")
 
-TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 OF_THE_USER = ("SOURCE_DATE_EPOCH", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS")
 
 
