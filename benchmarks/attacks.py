@@ -24,7 +24,8 @@ from seeds import interval
 
 from mobileprune.api import configure, context
 from mobileprune.attacks import ATTACKS, Evidence, Outputs, Population, References, score
-from mobileprune.audit.statistics import auc, tpr_at_fpr
+from mobileprune.audit.auc import auc
+from mobileprune.audit.rates import tpr_at_fpr
 from mobileprune.data.splits import Splits
 from mobileprune.engines import Engine
 from mobileprune.pipeline.context import Context

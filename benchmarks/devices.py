@@ -25,7 +25,8 @@ from scipy.special import log_softmax
 
 from mobileprune import api
 from mobileprune.artifact import Artifact
-from mobileprune.audit.statistics import Estimate, auc
+from mobileprune.audit.auc import auc
+from mobileprune.audit.intervals import Estimate
 from mobileprune.data.splits import Splits
 from mobileprune.devices.job import Device
 from mobileprune.errors import MobilepruneError

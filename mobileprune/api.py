@@ -26,7 +26,7 @@ from mobileprune.devices.job import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target
-from mobileprune.foreign import ForeignResult, Stranger
+from mobileprune.foreign import ForeignModel, ForeignResult
 from mobileprune.inspection import compare as compare
 from mobileprune.inspection import explanation, look
 from mobileprune.inspection import inspect as inspect
@@ -42,7 +42,7 @@ from mobileprune.pipeline.manifest import planned
 from mobileprune.pipeline.prune import prune as run_prune
 from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
-from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
+from mobileprune.results import Audited, PolicyLike, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
 from mobileprune.sweep.run import How, SweepResult, sweep_of
 from mobileprune.tracking import log as log
@@ -79,7 +79,7 @@ def export(
     source: Where | None = None,
     *,
     ctx: Context | None = None,
-    policy: Limits | None = None,
+    policy: PolicyLike | None = None,
     effort: Effort | None = None,
     force: bool = False,
     **options: Any,
@@ -135,19 +135,19 @@ def attack(
     ctx: Context | None = None,
     effort: Effort | None = None,
     device: Device | str | None = None,
-    **stranger: Unpack[Stranger],
+    **foreign_model: Unpack[ForeignModel],
 ) -> AttackResult | ForeignResult:
     """Every attack that ``effort`` allows on the file, its source and the dense baseline.
 
     ``device``: where the file is asked, such as ``qemu:cortex-a76``; its answers are held against this machine's too.
 
-    ``stranger`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
+    ``foreign_model`` instead of an artifact: ``predict``, a function (or its ``package.module:function``) from pixels
     (N, C, H, W) float32 in [0, 1] to (N, K) logits or probabilities, or ``outputs``, a table of answers; ``artifact``
     may be a model file without a manifest too, for which ``mean`` and ``std`` say what it is fed. ``kind``: logits or
     probabilities. Then ``data`` (dataset, data_dir and image_size) has to state who is a member.
     """
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
-    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
+    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, foreign_model)
     if not isinstance(found, Path):
         _only_artifacts(device)
         return foreign.result(found)
@@ -159,27 +159,27 @@ def audit(
     *,
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
-    policy: Limits | None = None,
+    policy: PolicyLike | None = None,
     effort: Effort | None = None,
     device: Device | str | None = None,
-    **stranger: Unpack[Stranger],
+    **foreign_model: Unpack[ForeignModel],
 ) -> Audited | ForeignResult:
     """The attacks and the verdict under ``policy``; with a ``device`` on the answers that the file gives there.
 
     ``data``: dataset and data_dir where the manifest cannot tell; for reference models also model (a function of the
     user's, which they run) and budget (a file).
 
-    ``stranger``: as in :func:`attack`. A policy with gates over latency or size has the artifact benchmarked too.
+    ``foreign_model``: as in :func:`attack`. A policy with gates over latency or size has the artifact benchmarked too.
     """
     limits = limits_of(policy)
     data, ctx, effort = dict(data or {}), ctx or context(), effort or Effort()
-    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, stranger)
+    found = foreign.examine(None if artifact is None else Path(artifact), data, ctx, effort, foreign_model)
     if not isinstance(found, Path):
         _only_artifacts(device)
         return foreign.result(found, limits)
     loaded = Artifact.load(found)
-    audited, kin = _audit(loaded, data, ctx, limits, effort, device)
-    measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
+    audited, relatives = _audit(loaded, data, ctx, limits, effort, device)
+    measured = run_bench(loaded, relatives.baseline, num_threads=ctx.num_threads) if limits.needs_bench else None
     return gated(audited, loaded, measured, limits, bench=measured)
 
 
@@ -189,7 +189,7 @@ def report(
     *,
     data: Mapping[str, Any] | None = None,
     ctx: Context | None = None,
-    policy: Limits | None = None,
+    policy: PolicyLike | None = None,
     effort: Effort | None = None,
     device: Device | str | None = None,
 ) -> ReportResult:
@@ -199,9 +199,9 @@ def report(
     :func:`audit` does, and measured here and there.
     """
     loaded, ctx, limits = Artifact.load(Path(artifact)), ctx or context(), limits_of(policy)
-    audited, kin = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
-    measured = run_bench(loaded, kin.baseline, num_threads=ctx.num_threads)
-    there = bench_device(loaded, kin.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
+    audited, relatives = _audit(loaded, dict(data or {}), ctx, limits, effort or Effort(), device)
+    measured = run_bench(loaded, relatives.baseline, num_threads=ctx.num_threads)
+    there = bench_device(loaded, relatives.baseline, Device.of(device), num_threads=ctx.num_threads) if device else None
     judged = gated(audited, loaded, measured, limits)
     contents = look(loaded.path).contents.to_dict()
     result = ReportResult(loaded, measured, judged, contents, tuple(ctx.store.done), {}, there)
@@ -276,13 +276,13 @@ def _audit(
     artifact: Artifact, data: dict[str, Any], ctx: Context, limits: Gates, effort: Effort, device: Device | str | None
 ) -> tuple[AuditResult, Relatives]:
     splits = evaluate.audit_data(artifact, data)
-    kin = evaluate.relatives(artifact, data, ctx)
-    asked, compared = evaluate.subjects(artifact, kin, splits, ctx, effort, data), None
+    relatives = evaluate.relatives(artifact, data, ctx)
+    asked, compared = evaluate.subjects(artifact, relatives, splits, ctx, effort, data), None
     if device is not None:
         here = asked["artifact"]
         asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
     verdict = evaluate.verdict(artifact, asked, limits.policy)
-    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), kin
+    return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), relatives
 
 
 def _only_artifacts(device: Device | str | None) -> None:

@@ -1,19 +1,16 @@
-"""Configuration: one frozen dataclass per step, TOML in and out, every problem reported at once.
-
-A field's metadata is all that the command line needs to offer it: help text, choices and valid range.
-"""
+"""Configuration: one frozen dataclass per step, TOML in and out, every problem reported at once."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from mobileprune.errors import ConfigError, unknown
+from mobileprune.option import flag, option, problems_of
 
 KEEP_DENSE = ("none", "first", "last", "first-last")
 NORMS = ("batch", "group")
@@ -30,20 +27,6 @@ Access = Literal["labels", "top-k", "probabilities", "logits", "file"]
 ACCESS: tuple[Access, ...] = get_args(Access)
 """The access ladder, least first: the predicted label; the probabilities of the k likeliest classes; all of them; the
 values before softmax; the exported file itself, weights included."""
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A field with its rule: one of ``choices``, or low <= value <= high, or value < below."""
-    rule = {"help": help, "choices": choices, "low": low, "high": high, "below": below}
-    return field(default=default, metadata=rule)
 
 
 @dataclass(frozen=True)
@@ -162,7 +145,7 @@ class Effort:
     versions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        problems = list(_wrong(self, [f for f in fields(self) if f.name != "versions"]))
+        problems = list(problems_of(self, [f for f in fields(self) if f.name != "versions"]))
         if not problems and self.references % 2:
             problems = [f"--references {self.references}: must be even; then each example is in exactly half of them"]
         if not problems and not self.references:
@@ -185,48 +168,10 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def value_type(owner: type[Any], item: Field[Any]) -> type[Any]:
-    """The scalar type of a field: ``int`` for ``int | None``."""
-    hint: Any = get_type_hints(owner)[item.name]
-    kinds: tuple[type[Any], ...] = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return next(kind for kind in kinds if kind is not type(None))
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _problems(config: Config) -> Iterator[str]:
-    yield from _wrong(config, [f for f in fields(config) if f.name not in SECTIONS])
+    yield from problems_of(config, [f for f in fields(config) if f.name not in SECTIONS])
     for name, section in SECTIONS.items():
-        yield from _wrong(getattr(config, name), fields(section))
-
-
-def _wrong(owner: Any, items: Iterable[Field[Any]]) -> Iterator[str]:
-    """What breaks the rules of the fields ``items``."""
-    for item in items:
-        value, kind, rule = getattr(owner, item.name), value_type(type(owner), item), item.metadata
-        if value is None and item.default is None:
-            continue
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            yield f"{flag(item.name)}: {value!r} is not a {kind.__name__}"
-        elif rule["choices"] and value not in rule["choices"]:
-            yield f"{flag(item.name)} {value!r}: choose from {', '.join(rule['choices'])}"
-        elif not _in_range(value, rule):
-            yield f"{flag(item.name)} {value}: must be {_range(rule)}"
-
-
-def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
-    """NaN is in no range."""
-    low, high, below = rule["low"], rule["high"], rule["below"]
-    return (low is None or value >= low) and (high is None or value <= high) and (below is None or value < below)
-
-
-def _range(rule: Mapping[str, Any]) -> str:
-    if rule["below"] is not None:
-        return f"in [{rule['low']:g}, {rule['below']:g})"
-    return f"in [{rule['low']:g}, {rule['high']:g}]" if rule["high"] is not None else f"at least {rule['low']:g}"
+        yield from problems_of(getattr(config, name), fields(section))
 
 
 def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
@@ -269,10 +214,6 @@ def to_toml(values: Mapping[str, Any]) -> str:
             lines += ["", f"[{section}]"]
             lines += [f"{key} = {_toml(value)}" for key, value in values[section].items() if value is not None]
     return "\n".join(lines).strip() + "\n"
-
-
-def default_of(item: Field[Any]) -> Any:
-    return None if item.default is MISSING else item.default
 
 
 OWNERS = {item.name: name for name, section in SECTIONS.items() for item in fields(section)}

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune import data, defenses, models
-from mobileprune.config import OWNERS, Config, TrainConfig, flag, from_dict, nested
+from mobileprune.config import OWNERS, Config, TrainConfig, from_dict, nested
 from mobileprune.convert.harden import hardening
 from mobileprune.errors import UsageError
 from mobileprune.export import target
 from mobileprune.models.folder import ModelFolder
+from mobileprune.option import flag
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import data_from_lineage
 from mobileprune.pipeline.prune import check as check_pruning

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.artifact import MANIFEST, Artifact, check_output
-from mobileprune.config import flag
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
 from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
+from mobileprune.option import flag
 
 ALWAYS_LATER = ("split_sha256",)
 """In the parts of a lineage that are planned, but known only once there are data."""

@@ -15,7 +15,7 @@ from mobileprune.bench.on_device import DeviceBench
 from mobileprune.evaluate import AuditResult
 from mobileprune.runs import StepResult
 
-Limits = Policy | Gates | str | Path
+PolicyLike = Policy | Gates | str | Path
 """Of an audit: a policy, one with gates, or the file that holds them."""
 
 
@@ -77,7 +77,7 @@ def gated(
     return Audited(audited.attack, audited.verdict, tuple(limits.check(values)), **more)
 
 
-def limits_of(policy: Limits | None) -> Gates:
+def limits_of(policy: PolicyLike | None) -> Gates:
     """The gates, read from the file if a path is given; ConfigError lists all that is wrong in it."""
     if isinstance(policy, str | Path):
         return gates.read(Path(policy))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.tiny import TINY
 
 from mobileprune.onnx_runtime import TELEMETRY
 
@@ -19,7 +20,6 @@ os.environ[TELEMETRY] = "1"  # tests load the library themselves, some before mo
 settings.register_profile("deterministic", deadline=None, derandomize=True)  # no seed and no load decides a test
 settings.load_profile("deterministic")
 
-TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 OF_THE_USER = ("SOURCE_DATE_EPOCH", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.runtimes import each_target
+from support.tiny import TINY
 
 import mobileprune
 from mobileprune.artifact import Artifact
@@ -27,7 +28,6 @@ from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.context import Context
 from mobileprune.results import Audited, ReportResult
 
-TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 api = importlib.import_module("mobileprune.api")
 
 

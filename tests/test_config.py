@@ -16,16 +16,14 @@ from mobileprune.config import (
     OWNERS,
     SECTIONS,
     Config,
-    default_of,
-    flag,
     flat,
     from_dict,
     nested,
     read_toml,
     to_toml,
-    value_type,
 )
 from mobileprune.errors import ConfigError, UsageError
+from mobileprune.option import flag, value_type
 
 OPTIONS = [
     (owner, item) for owner in (*SECTIONS.values(), Config) for item in fields(owner) if item.name not in SECTIONS
@@ -87,7 +85,7 @@ def test_every_option_has_help_and_checks_type_and_range(owner: type[Any], item:
     rule, kind = item.metadata, value_type(owner, item)
     assert rule["help"]
     assert kind in (str, int, float, bool)
-    assert config(**{item.name: default_of(item)}) == Config()
+    assert config(**{item.name: item.default}) == Config()
     bad: list[Any] = [[], {}, "1" if kind is not str else 1, b"x"]
     bad += [True] if kind is not bool else [1]
     bad += [1.0, math.nan] if kind is int else []

@@ -10,68 +10,86 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "flatbuffer", "lazy", "schemas", "seeding", "silence"]
-DIRECTLY_BELOW = {
-    "errors": [],
-    "flatbuffer": [],
-    "lazy": [],
-    "native": [],
-    "onnx_runtime": [],
-    "schemas": [],
-    "seeding": [],
-    "silence": [],
-    "sparse_operators": [],
-    "torchvision_import": [],
-    "config": ["errors", "seeding"],
-    "files": ["errors"],
-    "runs": BASE,
-    "tensors": BASE,
-    "torchscript": ["errors"],
-    "resume": ["tensors"],
-    "data": [*BASE, "torchvision_import"],
-    "models": ["tensors", "torchvision_import"],
-    "training": ["data", "models", "resume"],
-    "defenses": ["training"],
-    "pruning": ["defenses"],
-    "convert": ["pruning"],
-    "export": ["convert", "native", "onnx_runtime", "sparse_operators", "torchscript"],
-    "artifact": BASE,
-    "engines": ["errors"],
-    "devices": ["artifact", "native"],
-    "runtimes": ["devices", "native", "onnx_runtime", "sparse_operators", "torchscript"],
-    "attacks": ["runtimes"],
-    "bench": ["runtimes"],
-    "audit": ["attacks", "bench"],
-    "report": ["audit"],
-    "pipeline": ["export", "runs", "runtimes"],
-    "shadows": ["attacks", "engines", "pipeline"],
-    "evaluate": ["audit", "shadows"],
-    "inspection": ["bench", "pipeline"],
-    "foreign": ["evaluate"],
-    "results": ["evaluate"],
-    "sweep": ["evaluate", "options", "report"],
-    "tracking": ["results", "sweep"],
-    "outputs": ["artifact", "models"],
-    "options": ["pipeline"],
-    "api": ["foreign", "inspection", "options", "outputs", "report", "tracking"],
-    "__init__": ["api"],
-    "serve": ["inspection", "report"],
-    "cli": ["__init__", "serve"],
-    "__main__": ["cli"],
+BASE = ["config", "errors", "files", "flatbuffer", "lazy", "option", "schemas", "seeding", "silence"]
+
+
+class Layer(NamedTuple):
+    """What a module or subpackage is for, and what it may import beside what those may."""
+
+    purpose: str
+    below: list[str]
+
+
+DIRECTLY_BELOW: dict[str, Layer] = {
+    "errors": Layer("every exception and its exit code", []),
+    "flatbuffer": Layer("reads a FlatBuffer by field numbers", []),
+    "lazy": Layer("arrays that exist only where they are sliced", []),
+    "native": Layer("finds what was built with the package: operators and the runner for devices", []),
+    "onnx_runtime": Layer("loads ONNX Runtime, its telemetry off, and builds its sessions", []),
+    "option": Layer("a field of a dataclass with the rule for its value", []),
+    "schemas": Layer("the JSON that is written and read, as a JSON Schema", []),
+    "seeding": Layer("named streams of one seed", []),
+    "silence": Layer("keeps native libraries from printing", []),
+    "sparse_operators": Layer("the operators of the native library, as a file names them", []),
+    "torchvision_import": Layer("torchvision also beside a torch that its operators do not fit", []),
+    "config": Layer("the options of every step, in TOML too", ["errors", "option", "seeding"]),
+    "files": Layer("writes files whole or not at all", ["errors"]),
+    "runs": Layer("the store of what steps have made, by the hash of what went in", BASE),
+    "tensors": Layer("tensors on disk, by safetensors", BASE),
+    "torchscript": Layer("whether torch still has TorchScript", ["errors"]),
+    "resume": Layer("the state of training on disk", ["tensors"]),
+    "data": Layer("images and who is a member", [*BASE, "torchvision_import"]),
+    "models": Layer("architectures, checkpoints and folders of models", ["tensors", "torchvision_import"]),
+    "training": Layer("the one training loop", ["data", "models", "resume"]),
+    "defenses": Layer("what makes training leak less", ["training"]),
+    "pruning": Layer("which weights become zero", ["defenses"]),
+    "convert": Layer("what is done to a trained network before export", ["pruning"]),
+    "export": Layer(
+        "writes a target's file, looks what must not be in it, and compares it with the network",
+        ["convert", "native", "onnx_runtime", "sparse_operators", "torchscript"],
+    ),
+    "artifact": Layer("a folder with one exported file and its manifest", BASE),
+    "engines": Layer("where tasks run: processes or a cluster", ["errors"]),
+    "devices": Layer("where else a file runs: emulated, by ssh or by adb", ["artifact", "native"]),
+    "runtimes": Layer(
+        "asks an exported file, here or on a device",
+        ["devices", "native", "onnx_runtime", "sparse_operators", "torchscript"],
+    ),
+    "attacks": Layer("from what an attacker has to a score for every example", ["runtimes"]),
+    "bench": Layer("size, memory and time of an artifact", ["runtimes"]),
+    "audit": Layer("statistics of scores, and the verdict", ["attacks", "bench"]),
+    "report": Layer("HTML, Markdown and JSON for people", ["audit"]),
+    "pipeline": Layer("steps from data to artifact, each made once", ["export", "runs", "runtimes"]),
+    "shadows": Layer("reference models, made as the target was", ["attacks", "engines", "pipeline"]),
+    "evaluate": Layer("asks an artifact, its source and its baseline the same, and judges", ["audit", "shadows"]),
+    "inspection": Layer("what is in a file, what differs, and what an export will gain", ["bench", "pipeline"]),
+    "foreign": Layer("attacks on models that mobileprune did not make", ["evaluate"]),
+    "results": Layer("what the verbs that judge return", ["evaluate"]),
+    "sweep": Layer("a grid of options, measured, and a choice", ["evaluate", "options", "report"]),
+    "tracking": Layer("results in MLflow", ["results", "sweep"]),
+    "outputs": Layer("where results may be written", ["artifact", "models"]),
+    "options": Layer("the options of verbs laid over a configuration", ["pipeline"]),
+    "api": Layer("one function a verb", ["foreign", "inspection", "options", "outputs", "report", "tracking"]),
+    "__init__": Layer("the API, imported on first use", ["api"]),
+    "serve": Layer("run stores and artifacts in a browser", ["inspection", "report"]),
+    "cli": Layer("the command line", ["__init__", "serve"]),
+    "__main__": Layer("`python -m mobileprune`", ["cli"]),
 }
+"""The map of the package: every module and subpackage directly below ``mobileprune``."""
 JUDGES = ("attacks", "audit", "bench")
 WALL = ("data", "models", "training", "tensors", "resume", "defenses", "pruning", "convert", "export", "pipeline")
 
 
 def below(name: str) -> set[str]:
     """All that ``name`` may import, itself included."""
-    return {name}.union(*(below(other) for other in DIRECTLY_BELOW[name]))
+    return {name}.union(*(below(other) for other in DIRECTLY_BELOW[name].below))
 
 
 def layer_of(path: Path) -> str:
@@ -96,7 +114,7 @@ def imports(tree: ast.AST, path: Path) -> Iterator[str]:
 def wrong_imports(source: str, path: Path) -> list[str]:
     found, layer = [], layer_of(path)
     if layer not in DIRECTLY_BELOW:
-        return [f"{layer} is in no layer: say in DIRECTLY_BELOW what it may import, as architecture.md has it"]
+        return [f"{layer} is in no layer: say in DIRECTLY_BELOW what it is for and what it may import"]
     for name in imports(ast.parse(source), path):
         top, _, rest = name.partition(".")
         if top == "mobileprune":
@@ -148,9 +166,14 @@ def test_nothing_runs_what_a_file_says(path) -> None:
     assert unsafe_calls((PACKAGE / path).read_text("utf-8")) == []
 
 
+def test_the_map_has_every_part_of_the_package_and_no_other() -> None:
+    assert DIRECTLY_BELOW.keys() == {layer_of(path) for path in FILES}
+    assert all(layer.purpose for layer in DIRECTLY_BELOW.values())
+
+
 def test_the_layers_have_no_cycle_and_the_wall_has_no_hole() -> None:
     for layer in DIRECTLY_BELOW:
-        assert all(layer not in below(other) for other in DIRECTLY_BELOW[layer]), layer
+        assert all(layer not in below(other) for other in DIRECTLY_BELOW[layer].below), layer
     for judge in JUDGES:
         assert below(judge).isdisjoint(WALL)
     assert below("export").isdisjoint({"artifact", "runtimes", *JUDGES, "api", "cli"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.states import same
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,11 +57,6 @@ def masks_of(model: nn.Module, sparsity: float) -> Masks:
     return Space.of(model, SpaceOptions(sparsity), examples(2).x).project(prunable(model))
 
 
-def equal(a: nn.Module, b: nn.Module) -> bool:
-    states = a.state_dict(), b.state_dict()
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-
-
 def slow_fit(model: nn.Module, data: Examples, epochs: int, lr: float, batch_size: int, pull: float) -> nn.Module:
     """Plain PyTorch: Adam, cosine schedule, cross-entropy + pull * ||first weight||^2."""
     optimizer = torch.optim.Adam(model.parameters())
@@ -91,8 +87,8 @@ class Pull(Hook):
 def test_same_weights_as_a_plain_loop(count: int, batch_size: int, pull: float) -> None:
     data = examples(count)
     fitted = fit(network(), data, Recipe(3, 0.05, batch_size), seed=0, hooks=[Pull()] if pull else [])
-    assert equal(fitted, slow_fit(network(), data, 3, 0.05, batch_size, pull))
-    assert not equal(fitted, network().eval())
+    assert same(fitted, slow_fit(network(), data, 3, 0.05, batch_size, pull))
+    assert not same(fitted, network().eval())
     assert not fitted.training
 
 
@@ -133,12 +129,12 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
         with pytest.raises(Stop):
             run(place, StopAt(stop))
     resumed, hooks = run(place)
-    assert equal(resumed, whole)
+    assert same(resumed, whole)
     for hook, expected in zip(hooks, whole_hooks, strict=True):
         state, wanted = hook.state(), expected.state()
         assert state.keys() == wanted.keys()
         assert all(torch.equal(state[k], wanted[k]) for k in state)
-    assert equal(run(place)[0], whole), "a finished run answers at once"
+    assert same(run(place)[0], whole), "a finished run answers at once"
 
 
 def test_resuming_does_not_repeat_finished_epochs(tmp_path: Path) -> None:
@@ -205,9 +201,9 @@ def test_seed_and_stage_decide_the_draws() -> None:
     def run(seed: int, what: str) -> nn.Module:
         return fit(network(dropout=0.5), examples(20), Recipe(2, batch_size=4), seed=seed, what=what)
 
-    assert equal(run(1, "a"), run(1, "a"))
-    assert not equal(run(1, "a"), run(2, "a"))
-    assert not equal(run(1, "a"), run(1, "b"))
+    assert same(run(1, "a"), run(1, "a"))
+    assert not same(run(1, "a"), run(2, "a"))
+    assert not same(run(1, "a"), run(1, "b"))
 
 
 def test_a_frozen_mask_keeps_exact_zeros() -> None:
@@ -276,7 +272,7 @@ def test_a_hook_may_end_the_stage_and_choose_the_optimiser(epochs: int, run: int
     hook = Ends(epochs)
     fitted = fit(network(), examples(8), Recipe(5), seed=0, hooks=[hook, Seen()])
     assert hook.calls == ["attach 5 8", *(f"epoch {i}" for i in range(run)), "end"]
-    assert not equal(fitted, network()), "the optimiser learns with the rate of the recipe"
+    assert not same(fitted, network()), "the optimiser learns with the rate of the recipe"
 
 
 def pixels(count: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
@@ -323,7 +319,7 @@ def test_training_on_pixels_is_training_on_their_floats_bit_for_bit(kind: str) -
     floats = torch.from_numpy((x.numpy().astype(np.float32) / np.float32(255) - mean.numpy()) / std.numpy())
     recipe = Recipe(3, 0.02, 8, augment=kind)
     fitted = [fit(conv(), data, recipe, seed=0) for data in (Examples(x, y, mean, std), Examples(floats, y))]
-    assert equal(*fitted)
+    assert same(*fitted)
 
 
 def slow_augment(x: np.ndarray, kind: str, draws: torch.Generator) -> np.ndarray:

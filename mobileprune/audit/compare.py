@@ -8,9 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mobileprune.attacks import Access, Group, Scores
-from mobileprune.audit import statistics
+from mobileprune.audit.accuracy import balanced_accuracy
 from mobileprune.audit.auc import auc, paired_auc_difference
 from mobileprune.audit.intervals import Estimate, Floats
+from mobileprune.audit.rates import paired_tpr_difference, ppv, tpr_at_fpr
+from mobileprune.audit.roc import roc_points
 from mobileprune.errors import DataError
 
 Metric = Literal["auc", "tpr_at_1pct_fpr"]
@@ -65,12 +67,12 @@ def _measure(name: str, scores: Scores, confidence: float) -> Measurement:
         access=scores.access[name],
         members=len(members),
         nonmembers=len(nonmembers),
-        auc=statistics.auc(members, nonmembers, confidence=confidence),
-        tpr_at_1pct_fpr=statistics.tpr_at_fpr(members, nonmembers, fpr=0.01, confidence=confidence),
-        tpr_at_01pct_fpr=statistics.tpr_at_fpr(members, nonmembers, fpr=0.001, confidence=confidence),
-        ppv_at_prior_1pct=statistics.ppv(members, nonmembers, prior=0.01, confidence=confidence),
-        ppv_at_prior_10pct=statistics.ppv(members, nonmembers, prior=0.1, confidence=confidence),
-        balanced_accuracy=statistics.balanced_accuracy(
+        auc=auc(members, nonmembers, confidence=confidence),
+        tpr_at_1pct_fpr=tpr_at_fpr(members, nonmembers, fpr=0.01, confidence=confidence),
+        tpr_at_01pct_fpr=tpr_at_fpr(members, nonmembers, fpr=0.001, confidence=confidence),
+        ppv_at_prior_1pct=ppv(members, nonmembers, prior=0.01, confidence=confidence),
+        ppv_at_prior_10pct=ppv(members, nonmembers, prior=0.1, confidence=confidence),
+        balanced_accuracy=balanced_accuracy(
             members,
             nonmembers,
             confidence=confidence,
@@ -78,7 +80,7 @@ def _measure(name: str, scores: Scores, confidence: float) -> Measurement:
             member_labels=scores.labels[scores.member],
             nonmember_labels=scores.labels[~scores.member],
         ),
-        roc=statistics.roc_points(members, nonmembers),
+        roc=roc_points(members, nonmembers),
     )
 
 
@@ -97,7 +99,7 @@ def paired_auc(artifact: Scores, other: Scores, *, confidence: float = 0.95) -> 
     tail, others = (1 - confidence) / 2, other.groups()
     return {
         group: {
-            name: statistics.paired_auc_difference(*part.sides(name), *others[group].sides(name), alpha=tail)
+            name: paired_auc_difference(*part.sides(name), *others[group].sides(name), alpha=tail)
             for name in part.by_attack
             if name in others[group].by_attack
         }
@@ -166,7 +168,7 @@ def against_source(
         for name in both:
             sides = (*ours.sides(name), *others.sides(name))
             area = added_auc(*sides, alpha=alpha, alpha_low=alpha_low)
-            rate = statistics.paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
+            rate = paired_tpr_difference(*sides, fpr=0.01, alpha=alpha, alpha_low=alpha_low)
             compared.append(Comparison(name, group, "auc", area, auc_margin))
             if rate.value is not None:
                 compared.append(Comparison(name, group, "tpr_at_1pct_fpr", rate, tpr_margin))

@@ -1,4 +1,4 @@
-"""Power: the smallest leak that a sample could have shown, the sample that a margin needs, and equivalence."""
+"""Power: the smallest leak that a sample could have shown, and the sample that a margin needs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.attacks import Scores
-from mobileprune.audit.auc import paired_auc_difference
-from mobileprune.audit.intervals import Estimate, checked_scores, normal_quantile, smallest_detectable_auc
+from mobileprune.audit.intervals import checked_scores, normal_quantile, smallest_detectable_auc
 from mobileprune.audit.rates import allowed_false_positives, threshold_at_fpr, why_not_resolvable
 from mobileprune.errors import UsageError
 
@@ -33,20 +32,6 @@ class Power:
     smallest_auc: float | None
     smallest_tpr: float | None
     pairs_for_margin: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """``equivalent``: True if both one-sided tests reject, False if not (which is no proof of a difference), None if
-    the difference is not resolvable. The bounds of ``estimate`` are one-sided at alpha each."""
-
-    estimate: Estimate
-    margin: float
-    equivalent: bool | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -116,46 +101,6 @@ def pairs_needed(margin: float, *, correlation: float = 0.0, alpha: float = 0.05
         raise UsageError(f"needs 0 < margin < 1 and -1 <= correlation <= 1, got {margin} and {correlation}")
     reach = normal_quantile(1 - alpha) + normal_quantile(power)
     return max(1, math.ceil((1 - correlation) * reach**2 / (3 * margin**2)))
-
-
-def examples_needed(
-    difference: Estimate, examples: int, *, margin: float, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Examples per side with which ``difference``, measured on ``examples`` per side, would have been shown
-    to be below ``margin`` with that power if it is truly 0.
-
-    Its standard error, (high - value) / z_{1-alpha}, falls as 1 / sqrt(examples):
-    examples ((z_{1-alpha} + z_power) error / margin)^2, rounded up, at least 1. None where it is not resolvable.
-    """
-    _check_levels(alpha, power)
-    if not 0 < margin < 1:
-        raise UsageError(f"margin must lie between 0 and 1, got {margin}")
-    if difference.value is None or difference.high is None:
-        return None
-    error = (difference.high - difference.value) / normal_quantile(1 - alpha)
-    reach = normal_quantile(1 - alpha) + normal_quantile(power)
-    return max(1, math.ceil(examples * (reach * error / margin) ** 2))
-
-
-def equivalence(
-    members_a: NDArray[np.float64],
-    nonmembers_a: NDArray[np.float64],
-    members_b: NDArray[np.float64],
-    nonmembers_b: NDArray[np.float64],
-    *,
-    margin: float,
-    alpha: float = 0.05,
-) -> Equivalence:
-    """Whether AUC(a) and AUC(b) on the same examples differ by less than ``margin``: two one-sided tests at alpha.
-
-    Equivalent if the paired 1 - 2 alpha interval lies within -margin..margin (Schuirmann 1987); the level is alpha.
-    """
-    if not 0 < margin < 1:
-        raise UsageError(f"margin must lie between 0 and 1, got {margin}")
-    found = paired_auc_difference(members_a, nonmembers_a, members_b, nonmembers_b, alpha=alpha)
-    if found.low is None or found.high is None:
-        return Equivalence(found, margin, None)
-    return Equivalence(found, margin, -margin < found.low and found.high < margin)
 
 
 def _check_levels(alpha: float, power: float) -> None:

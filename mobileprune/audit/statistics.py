@@ -8,10 +8,7 @@ from mobileprune.audit.epsilon import EpsilonBound, epsilon_lower_bound, one_run
 from mobileprune.audit.exposure import Exposed, Exposure, breakdown, exposure, most_exposed
 from mobileprune.audit.intervals import Estimate, clopper_pearson, smallest_detectable_auc
 from mobileprune.audit.power import (
-    Equivalence,
     Power,
-    equivalence,
-    examples_needed,
     pairs_needed,
     power_of,
     smallest_detectable_tpr,
@@ -23,7 +20,6 @@ from mobileprune.audit.selection import Strongest, highest_auc, strongest
 
 __all__ = [
     "EpsilonBound",
-    "Equivalence",
     "Estimate",
     "Exposed",
     "Exposure",
@@ -35,8 +31,6 @@ __all__ = [
     "clopper_pearson",
     "delong_covariance",
     "epsilon_lower_bound",
-    "equivalence",
-    "examples_needed",
     "exposure",
     "highest_auc",
     "most_exposed",

@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 from mobileprune.attacks import Group, Scores
 from mobileprune.audit.compare import Comparison, Metric, against_ceiling, against_source
-from mobileprune.audit.intervals import not_resolvable
+from mobileprune.audit.intervals import Estimate, not_resolvable
 from mobileprune.audit.more import More, more_needed
 from mobileprune.audit.power import Power, power_of
-from mobileprune.audit.statistics import Estimate
 from mobileprune.errors import ConfigError
 
 Outcome = Literal["pass", "fail", "inconclusive"]

@@ -12,12 +12,12 @@ from mobileprune.audit import gates
 from mobileprune.audit.gates import Gates
 from mobileprune.audit.verdict import Policy
 from mobileprune.cli.flags import OF_ENGINES
-from mobileprune.cli.parser import DEVICE, POLICY, STRANGERS
+from mobileprune.cli.grammar import DEVICE, FOREIGN, POLICY
 from mobileprune.config import Effort
 from mobileprune.devices.job import Device
 from mobileprune.engines import Engine
 from mobileprune.errors import UsageError
-from mobileprune.foreign import Stranger
+from mobileprune.foreign import ForeignModel
 from mobileprune.sweep.limits import Limits
 from mobileprune.sweep.run import How
 from mobileprune.sweep.timing import Timing
@@ -40,8 +40,8 @@ def effort(args: argparse.Namespace) -> Effort:
     return Effort(**{**found, "versions": tuple(found.get("versions", ()))})
 
 
-def stranger(args: argparse.Namespace) -> Stranger:
-    return cast(Stranger, given(args, STRANGERS))
+def foreign_model(args: argparse.Namespace) -> ForeignModel:
+    return cast(ForeignModel, given(args, FOREIGN))
 
 
 def device(args: argparse.Namespace) -> Device | None:

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from argcomplete import autocomplete
 
-from mobileprune.cli.parser import OF_REFERENCES, verbs
+from mobileprune.cli.grammar import ATTACKER, OF_REFERENCES, VERBS
 
 Names = list[str]
 
@@ -59,10 +59,10 @@ def complete(top: argparse.ArgumentParser) -> None:
 
 def with_completers(top: argparse.ArgumentParser) -> argparse.ArgumentParser:
     (chosen,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    for verb, (_, sections) in verbs().items():
-        for action in chosen.choices[verb]._actions:
+    for name, verb in VERBS.items():
+        for action in chosen.choices[name]._actions:
             # Verbs that make nothing take only the user's own function as --model, and only a file as --budget.
-            own = f"--{action.dest}" in OF_REFERENCES and "train" not in sections
+            own = f"--{action.dest}" in OF_REFERENCES and ATTACKER in verb.groups
             if action.dest in OFFERED and action.choices is None and not own:
                 action.completer = completer(action.dest)
     return top

@@ -1,13 +1,14 @@
-"""Flags that are made from the fields of a configuration. Imports no torch."""
+"""Arguments of the command line as values, and those that are made from the fields of a configuration."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import Field, fields
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from mobileprune.config import ENGINES, Effort, default_of, flag, value_type
-from mobileprune.sweep.limits import PREFERENCES, Limits
+from mobileprune.config import ENGINES, Effort
+from mobileprune.option import flag, value_type
 
 OF_ENGINES: dict[str, dict[str, Any]] = {
     "jobs": {
@@ -21,8 +22,34 @@ OF_ENGINES: dict[str, dict[str, Any]] = {
 }
 
 
-def add_option(group: Any, owner: type[Any], item: Field[Any]) -> None:
-    kind, default, choices = value_type(owner, item), default_of(item), item.metadata["choices"]
+@dataclass(frozen=True)
+class Argument:
+    """What ``add_argument`` takes."""
+
+    names: tuple[str, ...]
+    rule: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arguments that help shows together."""
+
+    title: str
+    arguments: tuple[Argument, ...]
+
+
+def argument(*names: str, **rule: Any) -> Argument:
+    return Argument(names, rule)
+
+
+def add(parser: Any, arguments: Iterable[Argument]) -> None:
+    """To a parser or a group of it."""
+    for each in arguments:
+        parser.add_argument(*each.names, **each.rule)
+
+
+def of_field(owner: type[Any], item: Field[Any]) -> Argument:
+    kind, default, choices = value_type(owner, item), item.default, item.metadata["choices"]
     shown = "" if default is None or kind is bool else f" (default: {default})"
     text = (item.metadata["help"] + shown).replace("%", "%%")
     extra: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
@@ -30,20 +57,15 @@ def add_option(group: Any, owner: type[Any], item: Field[Any]) -> None:
         extra["choices"] = choices
     elif kind is not bool:
         extra["metavar"] = {"int": "N", "float": "X", "str": "NAME"}[kind.__name__]
-    group.add_argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
+    return argument(flag(item.name), dest=item.name, default=argparse.SUPPRESS, help=text, **extra)
 
 
-def add_swept(attacker: Any, engine: Any) -> None:
-    """The attacker's options for every point, and where tasks run."""
-    for item in fields(Effort):
-        if item.name in OF_ENGINES:
-            engine.add_argument(flag(item.name), **OF_ENGINES[item.name])
-        elif item.name != "versions":
-            add_option(attacker, Effort, item)
+def of_fields(owner: type[Any], *, only: Iterable[str] = (), without: Iterable[str] = ()) -> tuple[Argument, ...]:
+    """All fields, ``only`` these or all ``without`` those, in the order of the class."""
+    found = (item for item in fields(owner) if item.name not in without and (not only or item.name in only))
+    return tuple(of_field(owner, item) for item in found)
 
 
-def add_choice(group: Any) -> None:
-    for item in fields(Limits):
-        add_option(group, Limits, item)
-    shown = "of the artifacts that keep to every limit, the best in this (default: size)"
-    group.add_argument("--prefer", choices=tuple(PREFERENCES), default="size", help=shown)
+def of_engines() -> tuple[Argument, ...]:
+    """Those fields of Effort that say where work is done, for a verb whose work is more than reference models."""
+    return tuple(argument(flag(f.name), **OF_ENGINES[f.name]) for f in fields(Effort) if f.name in OF_ENGINES)

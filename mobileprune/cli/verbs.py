@@ -136,7 +136,7 @@ def bench(args: argparse.Namespace, console: Console) -> int:
 def attack(args: argparse.Namespace, console: Console) -> int:
     ctx, effort = _context(args, console), arguments.effort(args)
     given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
-    result = api.attack(args.artifact, ctx=ctx, effort=effort, **given, **arguments.stranger(args))
+    result = api.attack(args.artifact, ctx=ctx, effort=effort, **given, **arguments.foreign_model(args))
     if isinstance(result, ForeignResult):
         finish(args, {"schema": FOREIGN, **result.to_dict()}, lambda: show.foreign(result))
     else:
@@ -147,7 +147,7 @@ def attack(args: argparse.Namespace, console: Console) -> int:
 def audit(args: argparse.Namespace, console: Console) -> int:
     ctx, limits, effort = _context(args, console), arguments.limits(args), arguments.effort(args)
     given: dict[str, Any] = {"data": arguments.data(args), "device": arguments.device(args)}
-    result = api.audit(args.artifact, ctx=ctx, policy=limits, effort=effort, **given, **arguments.stranger(args))
+    result = api.audit(args.artifact, ctx=ctx, policy=limits, effort=effort, **given, **arguments.foreign_model(args))
     value = result.to_dict()
     if isinstance(result, ForeignResult):
         finish(args, {"schema": FOREIGN, **value}, lambda: show.foreign(result))

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 from mobileprune.errors import MobilepruneError
@@ -54,16 +55,13 @@ def run(
     ``failed(task, error)`` of one that raises MobilepruneError, and of all that need it, which are not run. By default,
     and for any other exception, the error is raised here. A task whose worker is lost is given out again.
     """
+    sorter = _sorter(tasks)
     place = {task.name: index for index, task in enumerate(tasks)}
-    missing = {task.name: set(task.needs) for task in tasks}
     users = defaultdict(list)
     for task in tasks:
         for need in task.needs:
             users[need].append(task)
-    if unknown := users.keys() - place.keys():
-        raise ValueError(f"tasks need what is no task: {sorted(unknown)}")
-    ready = [index for index, task in enumerate(tasks) if not task.needs]
-    heapify(ready)
+    ready = sorted(place[name] for name in sorter.get_ready())
     running: dict[Future[Any], Task] = {}
     attempts: dict[str, int] = defaultdict(int)
     over: set[str] = set()
@@ -86,8 +84,7 @@ def run(
             try:
                 result = future.result()
             except MobilepruneError as error:
-                fail(task, error)
-                continue
+                fail(task, error)  # of what needs it, none is ever ready
             except pool.lost as error:
                 if attempts[task.name] == ATTEMPTS:
                     raise MobilepruneError(
@@ -95,12 +92,21 @@ def run(
                         "give fewer --jobs: what is finished is kept"
                     ) from error
                 heappush(ready, place[task.name])
-                continue
-            over.add(task.name)
-            heard(task, result)
-            for user in users[task.name]:
-                missing[user.name].discard(task.name)
-                if not missing[user.name] and user.name not in over:
-                    heappush(ready, place[user.name])
-    if len(over) < len(tasks):
-        raise ValueError("tasks need each other in a circle")
+            else:
+                heard(task, result)
+                sorter.done(task.name)
+                for name in sorter.get_ready():
+                    heappush(ready, place[name])
+
+
+def _sorter(tasks: Sequence[Task]) -> TopologicalSorter[str]:
+    """Prepared; ValueError, before any work, where the tasks are no graph."""
+    needs = {task.name: task.needs for task in tasks}
+    if unknown := {need for task in tasks for need in task.needs} - needs.keys():
+        raise ValueError(f"tasks need what is no task: {sorted(unknown)}")
+    sorter = TopologicalSorter(needs)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"tasks need each other in a circle: {', '.join(error.args[1])}") from None
+    return sorter

@@ -9,8 +9,9 @@ import numpy as np
 
 from mobileprune.artifact import Artifact
 from mobileprune.attacks import Group
+from mobileprune.audit.auc import auc
 from mobileprune.audit.compare import paired_auc
-from mobileprune.audit.statistics import Estimate, auc
+from mobileprune.audit.intervals import Estimate
 from mobileprune.evaluate.asking import Asked, Subject, of_artifact
 from mobileprune.pipeline.context import Context
 from mobileprune.runtimes.device import DeviceRuntime

@@ -36,7 +36,7 @@ def copies(effort: Effort) -> dict[str, int]:
 
 def subjects(
     artifact: Artifact,
-    kin: Relatives,
+    relatives: Relatives,
     splits: Splits,
     context: Context,
     effort: Effort = PLAIN,
@@ -50,11 +50,11 @@ def subjects(
     known = _references(artifact, context, effort, overrides or {})
     versions = _versions(artifact, splits, context, effort)
     found = {}
-    if kin.baseline:
-        baseline = of_artifact("dense", kin.baseline, context)
+    if relatives.baseline:
+        baseline = of_artifact("dense", relatives.baseline, context)
         found["dense"] = ask(baseline, splits, context, effort, references=known.get("dense"))
-    if kin.source:
-        source = of_source(kin.source)
+    if relatives.source:
+        source = of_source(relatives.source)
         found["source"] = ask(source, splits, context, effort, references=known.get("source"))
     file = of_artifact("artifact", artifact, context)
     found["artifact"] = ask(file, splits, context, effort, references=known.get("artifact"), versions=versions)

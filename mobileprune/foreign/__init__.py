@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobileprune.foreign.answers import KINDS
-from mobileprune.foreign.examine import Stranger, examine
+from mobileprune.foreign.examine import ForeignModel, examine
 from mobileprune.foreign.result import ForeignResult, result
 
-__all__ = ["KINDS", "ForeignResult", "Stranger", "examine", "result"]
+__all__ = ["KINDS", "ForeignModel", "ForeignResult", "examine", "result"]

@@ -1,4 +1,4 @@
-"""What a stranger's model answers, as the logits that attacks take."""
+"""What a foreign model answers, as the logits that attacks take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks a stranger's model about members and non-members of the data, as an artifact is asked."""
+"""Asks a foreign model about members and non-members of the data, as an artifact is asked."""
 
 from __future__ import annotations
 

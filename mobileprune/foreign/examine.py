@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mobileprune.artifact import Artifact
-from mobileprune.config import Effort, flag
+from mobileprune.config import Effort
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.foreign import models
 from mobileprune.foreign.answers import checked_kind
 from mobileprune.foreign.asking import of_asked
 from mobileprune.foreign.models import Predict
 from mobileprune.foreign.subject import Examined, of_outputs
+from mobileprune.option import flag
 from mobileprune.pipeline.context import Context
 
 
-class Stranger(TypedDict, total=False):
+class ForeignModel(TypedDict, total=False):
     """What names a model that is not an artifact, beside a path: as the flags of ``attack`` and ``audit``."""
 
     predict: str | Predict | None
@@ -29,7 +30,7 @@ class Stranger(TypedDict, total=False):
 
 
 def examine(
-    path: Path | None, data: Mapping[str, Any], context: Context, effort: Effort, given: Stranger
+    path: Path | None, data: Mapping[str, Any], context: Context, effort: Effort, given: ForeignModel
 ) -> Examined | Path:
     """The attacks on a model file at ``path``, or on what else is ``given``; ``path`` where it is for an artifact.
 

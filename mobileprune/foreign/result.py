@@ -1,4 +1,4 @@
-"""What the attacks reach on a stranger's model, and the verdict under the ceilings: it was not we who deployed it."""
+"""What the attacks reach on a foreign model, and the verdict under the ceilings: it was not we who deployed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stranger's model file takes: asked in a child process, because nothing has checked the file yet."""
+"""What a foreign model file takes: asked in a child process, because nothing has checked the file yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out by asking a stranger's model, or by reading what it has answered."""
+"""What was found out by asking a foreign model, or by reading what it has answered."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ SAID = {
 
 @dataclass(frozen=True)
 class Examined:
-    """A stranger's answers and their attacks. ``model``: kind, name, sha256 and what its outputs are; ``data`` as in
-    :class:`mobileprune.evaluate.AttackResult`; ``size`` of a model file; ``files`` of the examples."""
+    """A foreign model's answers and their attacks.
+
+    ``model``: kind, name, sha256 and what its outputs are; ``data`` as in :class:`mobileprune.evaluate.AttackResult`;
+    ``size`` of a model file; ``files`` of the examples.
+    """
 
     subject: Subject
     model: dict[str, Any]

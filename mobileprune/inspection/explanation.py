@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mobileprune import data, models
-from mobileprune.config import OWNERS, Config, ExportConfig, flag
+from mobileprune.config import OWNERS, Config, ExportConfig
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.export import target
 from mobileprune.export.target import AUTO, STOCK
@@ -20,6 +20,7 @@ from mobileprune.inspection.contents import Layer
 from mobileprune.inspection.sizes import expected
 from mobileprune.inspection.view import FROM_MANIFEST, View
 from mobileprune.models.folder import ModelFolder
+from mobileprune.option import flag
 from mobileprune.pruning import SpaceOptions
 
 IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
@@ -96,7 +97,7 @@ def of_folder(folder: ModelFolder, config: Config, *, pruning: bool) -> Explanat
     """Of a model folder, as it is or after ``pruning`` as configured."""
     model, info, x = folder.restore(), folder.info, torch.zeros(2, *folder.info.input_shape)
     if pruning:
-        network = planned(model, _space_options(config), x)
+        network = planned(model, SpaceOptions.of(config.prune), x)
     else:
         before, layers = info.config.get("prune"), layers_of(model, x)
         network = found(layers, info.sparsity, before and before["pattern"])
@@ -114,7 +115,7 @@ def of_plan(config: Config) -> Explanation:
         width_mult=config.train.width_mult,
         norm=config.train.norm,
     )
-    network = planned(model, _space_options(config), torch.zeros(2, *shape))
+    network = planned(model, SpaceOptions.of(config.prune), torch.zeros(2, *shape))
     return _explained(config.train.model, network, config.export)
 
 
@@ -125,10 +126,6 @@ def images_of(config: Config) -> tuple[tuple[int, int, int], int]:
         return IMAGES[name]
     images = data.load(name, Path(config.data.data_dir) if config.data.data_dir else None, config.data.image_size)
     return images.shape, len(images.classes)
-
-
-def _space_options(config: Config) -> SpaceOptions:
-    return SpaceOptions(**{item.name: getattr(config.prune, item.name) for item in fields(SpaceOptions)})
 
 
 def _explained(subject: str, network: Network, wanted: ExportConfig) -> Explanation:

@@ -14,7 +14,7 @@ from mobileprune.config import ExportConfig
 from mobileprune.convert.harden import head
 from mobileprune.data.splits import Splits
 from mobileprune.errors import ArtifactError
-from mobileprune.export.parity import Limits, hardened_parity
+from mobileprune.export.parity import Tolerances, hardened_parity
 from mobileprune.lazy import Sliced, joined, slices
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.inputs import normalise, pixels
@@ -52,9 +52,9 @@ def _parity(
     exported = [runtime.predict(x, size) for x, size in zip(parts, (256, *PARITY_BATCHES), strict=False)]
     source = source_logits(folder, inputs)
     logits = np.concatenate([source[: len(x)] for x in parts])
-    limits = Limits(wanted.atol, wanted.rtol, None if exact else wanted.min_agreement)
+    allowed = Tolerances(wanted.atol, wanted.rtol, None if exact else wanted.min_agreement)
     last = head(wanted.harden, folder.info.num_classes)
-    return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, limits)
+    return hardened_parity(np.concatenate(exported).astype(np.float64), logits, last, allowed)
 
 
 def source_logits(folder: ModelFolder, x: Sliced[np.float32]) -> NDArray[np.float64]:

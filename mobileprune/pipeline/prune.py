@@ -35,7 +35,7 @@ def check(config: Config) -> None:
     p = config.prune
     method(p.method)
     sites(p.pattern)
-    _space_options(config)
+    SpaceOptions.of(p)
     if p.budget not in SHARED:
         read_file(Path(p.budget))
     stages = (["pruning"] if p.method in SEARCHING else []) + (["retraining"] if p.retrain_epochs else [])
@@ -52,7 +52,7 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
     torch.set_num_threads(context.num_threads)
     find_masks, splits, info = method(config.prune.method), splits_for(dense, config), dense.info
     p, t = config.prune, config.train
-    options = _space_options(config)
+    options = SpaceOptions.of(p)
     if info.config["train"]["checkpoint"] and "crossfit" in defenses.parse(p.defense):
         raise UsageError(
             "crossfit asks models that were trained without an image; these weights come from a checkpoint that may "
@@ -114,11 +114,6 @@ def prune(dense: ModelFolder, config: Config, context: Context) -> ModelFolder:
 def pruning_lineage(config: PruneConfig) -> dict[str, Any]:
     """What pruning depends on, without paths of this machine: a budget of the user's by its hash."""
     return asdict(config) if config.budget in SHARED else {**asdict(config), "budget": sha256(Path(config.budget))}
-
-
-def _space_options(config: Config) -> SpaceOptions:
-    p = config.prune
-    return SpaceOptions(p.sparsity, p.pattern, p.channel_ratio, p.round_to, p.budget, p.keep_dense)
 
 
 def _keeps_guarantee(config: Config) -> bool:

@@ -11,6 +11,7 @@ import torch
 from mobileprune import models
 from mobileprune.artifact import Manifest
 from mobileprune.config import Config
+from mobileprune.data.splits import Splits
 from mobileprune.defenses import Situation, defend
 from mobileprune.defenses.dpsgd import DpSgd
 from mobileprune.errors import MobilepruneError
@@ -42,26 +43,7 @@ def train(config: Config, context: Context) -> ModelFolder:
         if config.train.checkpoint:
             load_into(model, Path(config.train.checkpoint), lookalikes)
         else:
-            t, members = config.train, examples(splits, splits.members, mean, std)
-            reference = examples(splits, splits.reference, mean, std)
-            situation = Situation(
-                members,
-                reference,
-                num_classes,
-                config.training_seed,
-                crossfitted=lambda folds: crossfitted(config, splits, mean, std, folds, context),
-            )
-            plan = defend(t.train_defense, "training", situation)
-            fit(
-                model,
-                plan.examples,
-                Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment),
-                seed=config.training_seed,
-                hooks=plan.hooks,
-                checkpoint=context.checkpoint(partial)("training"),
-                progress=context.progress,
-            )
-            guarantee = next((hook.guarantee() for hook in plan.hooks if isinstance(hook, DpSgd)), None)
+            guarantee = _fitted(model, config, splits, context, partial)
         names = list(prunable(model))
         info = ModelInfo(
             model=config.train.model,
@@ -85,6 +67,31 @@ def train(config: Config, context: Context) -> ModelFolder:
         "num_threads": context.num_threads,
     }
     return ModelFolder.load(context.store.step("train", inputs, compute, of=config.train.model).path)
+
+
+def _fitted(
+    model: torch.nn.Module, config: Config, splits: Splits, context: Context, partial: Path
+) -> dict[str, float] | None:
+    """Train ``model`` in place, with the defences asked for; the guarantee of differential privacy, if one gives it."""
+    t, (mean, std) = config.train, statistics_of(config.train, splits)
+    situation = Situation(
+        examples(splits, splits.members, mean, std),
+        examples(splits, splits.reference, mean, std),
+        len(splits.images.classes),
+        config.training_seed,
+        crossfitted=lambda folds: crossfitted(config, splits, mean, std, folds, context),
+    )
+    plan = defend(t.train_defense, "training", situation)
+    fit(
+        model,
+        plan.examples,
+        Recipe(t.epochs, t.lr, t.batch_size, augment=t.augment),
+        seed=config.training_seed,
+        hooks=plan.hooks,
+        checkpoint=context.checkpoint(partial)("training"),
+        progress=context.progress,
+    )
+    return next((hook.guarantee() for hook in plan.hooks if isinstance(hook, DpSgd)), None)
 
 
 def adopt(folder: ModelFolder, context: Context) -> ModelFolder:

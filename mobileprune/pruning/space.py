@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from mobileprune.config import PruneConfig
 from mobileprune.errors import UsageError
 from mobileprune.pruning import budgets
 from mobileprune.pruning.masks import Masks, PruneScope, prunable
@@ -36,6 +37,10 @@ class SpaceOptions:
                 f"--pattern {self.pattern} keeps at most {densest(self.pattern):.0%} of the weights: "
                 f"give --sparsity {1 - densest(self.pattern):g} or more"
             )
+
+    @classmethod
+    def of(cls, config: PruneConfig) -> SpaceOptions:
+        return cls(**{item.name: getattr(config, item.name) for item in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ an audit; all else by the number that was measured. What was not measured, or ti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mobileprune.config import option
 from mobileprune.errors import ConfigError, unknown
+from mobileprune.option import option, problems_of
 
 PREFERENCES = {
     "size": "size_bytes",
@@ -36,16 +35,7 @@ class Limits:
     max_canary_auc: float | None = option(None, "AUC over the canaries, likewise", low=0.5, high=1)
 
     def __post_init__(self) -> None:
-        problems = []
-        for item in fields(self):
-            value, low, high = getattr(self, item.name), item.metadata["low"], item.metadata["high"]
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                problems.append(f"{item.name}: {value!r} is not a number")
-            elif value < low or (high is not None and value > high):
-                range_ = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
-                problems.append(f"{item.name} {value:g}: must be {range_}")
+        problems = list(problems_of(self, fields(self), spelt=str))
         if problems:
             raise ConfigError(problems)
 

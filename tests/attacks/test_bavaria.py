@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, spearmanr, t
 from sklearn.metrics import roc_auc_score
+from support.attacks import evidence, two_class
 
 from mobileprune.attacks import Attack, Evidence, Population, References
 from mobileprune.attacks.base_attack import BASE
@@ -23,16 +24,6 @@ from mobileprune.attacks.reference_statistics import Moments, confidences, momen
 from mobileprune.attacks.rmia import RMIA, RMIA_ONLINE
 
 BOTH = (BAVARIA, BAVARIA_OFFLINE)
-
-
-def two_class(phi: np.ndarray) -> np.ndarray:
-    """Logits (..., 2) whose logit confidence in class 0 is phi."""
-    return np.stack([phi, np.zeros_like(phi)], axis=-1)
-
-
-def evidence(phi: np.ndarray, of_references: np.ndarray, inside: np.ndarray) -> Evidence:
-    references = References(list(two_class(of_references)), inside, [np.zeros((0, 2))] * len(inside))
-    return Evidence(two_class(phi), np.zeros(len(phi), np.int64), references)
 
 
 def one(values: list[float]) -> Moments:

@@ -11,24 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
+from support.attacks import evidence, two_class
 
-from mobileprune.attacks import Attack, Evidence, References, score
+from mobileprune.attacks import Attack, Evidence, score
 from mobileprune.attacks.lira import LIRA_OFFLINE, LIRA_OFFLINE_FIXED, LIRA_ONLINE, LIRA_ONLINE_FIXED
 from mobileprune.attacks.outputs import Outputs
 from mobileprune.attacks.reference_statistics import SMALLEST_SPREAD, cdf_log_odds, moments, references_of
 from mobileprune.errors import DataError
 
 LIRA = (LIRA_ONLINE, LIRA_ONLINE_FIXED, LIRA_OFFLINE, LIRA_OFFLINE_FIXED)
-
-
-def two_class(phi: np.ndarray) -> np.ndarray:
-    """Logits (..., 2) whose logit confidence in class 0 is phi."""
-    return np.stack([phi, np.zeros_like(phi)], axis=-1)
-
-
-def evidence(phi: np.ndarray, of_references: np.ndarray, inside: np.ndarray) -> Evidence:
-    references = References(list(two_class(of_references)), inside, [np.zeros((0, 2))] * len(inside))
-    return Evidence(two_class(phi), np.zeros(len(phi), np.int64), references)
 
 
 def case(seed: int, models: int, examples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,10 +11,8 @@ from scipy.stats import betabinom, binom, norm
 
 from mobileprune.attacks import Scores
 from mobileprune.audit.auc import paired_auc_difference
-from mobileprune.audit.intervals import Estimate, smallest_detectable_auc
+from mobileprune.audit.intervals import smallest_detectable_auc
 from mobileprune.audit.power import (
-    equivalence,
-    examples_needed,
     pairs_needed,
     power_of,
     smallest_detectable_tpr,
@@ -81,38 +79,6 @@ def test_so_many_pairs_show_that_nothing_was_added_as_often_as_stated() -> None:
     assert abs(shown / 600 - 0.8) < 0.06  # standard deviation 0.016; ranks correlate a little less than scores
 
 
-def test_examples_needed_is_the_sample_scaled_to_the_margin() -> None:
-    z, reach = norm.ppf(0.95), norm.ppf(0.95) + norm.ppf(0.8)
-    measured = Estimate(0.001, -0.03, 0.001 + z * 0.02, 0.9, "test")
-    assert examples_needed(measured, 400, margin=0.02) == math.ceil(400 * reach**2 - 1e-6)
-    assert examples_needed(Estimate(0.0, 0.0, 0.0, 0.9, "test"), 400, margin=0.02) == 1
-    assert examples_needed(Estimate(None, None, None, 0.9, "test", "no"), 400, margin=0.02) is None
-    assert pairs_needed(0.02, correlation=1.0) == 1
-
-
-def test_equivalence_is_two_one_sided_tests() -> None:
-    rng = np.random.default_rng(2)
-    x, y = rng.normal(0.3, 1, 900), rng.normal(0, 1, 900)
-    data = x, y, x + rng.normal(0, 0.05, 900), y + rng.normal(0, 0.05, 900)
-    got = equivalence(*data, margin=0.01)
-    bounds = paired_auc_difference(*data, alpha=0.05)
-    assert (got.estimate, got.equivalent) == (bounds, True)
-    assert equivalence(*data, margin=bounds.high).equivalent is False
-    assert equivalence(*data, margin=1e-6).equivalent is False
-    assert equivalence(x[:3], y[:3], y[:3], x[:3], margin=0.01).equivalent is None
-    assert equivalence(x, y, x, y, margin=1e-9).equivalent is True
-    json.dumps(got.to_dict(), allow_nan=False)
-
-
-def test_at_the_margin_equivalence_is_as_rare_as_stated() -> None:
-    rng, margin, found = np.random.default_rng(3), 0.1, 0
-    shift = math.sqrt(2) * norm.ppf(0.5 + margin)
-    for _ in range(400):
-        x, y, z, w = rng.normal(size=(4, 200))
-        found += bool(equivalence(x + shift, y, z, w, margin=margin).equivalent)
-    assert found <= 34  # at most 20 expected, standard deviation 4.4
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -120,8 +86,6 @@ def test_at_the_margin_equivalence_is_as_rare_as_stated() -> None:
         lambda: pairs_needed(0.1, correlation=2),
         lambda: pairs_needed(0.1, alpha=0.5),
         lambda: smallest_detectable_tpr(5, 500, power=1.0),
-        lambda: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=1.0),
-        lambda: equivalence(np.ones(20), np.ones(20), np.ones(20), np.ones(20), margin=0.0),
     ],
 )
 def test_options_are_checked(call) -> None:
@@ -159,26 +123,11 @@ def test_a_single_member_can_be_enough() -> None:
     assert smallest_detectable_tpr(1, 100) == pytest.approx(0.8)
 
 
-def test_examples_and_pairs_that_are_needed_have_each_of_their_options() -> None:
+def test_pairs_that_are_needed_have_each_of_their_options() -> None:
     z = norm.ppf([0.99, 0.9]).sum()
+    assert pairs_needed(0.02, correlation=1.0) == 1
     assert pairs_needed(0.05, correlation=0.25, alpha=0.01, power=0.9) == math.ceil(0.75 * z**2 / (3 * 0.05**2))
     assert pairs_needed(0.1, correlation=-1.0) == math.ceil(2 * norm.ppf([0.95, 0.8]).sum() ** 2 / (3 * 0.1**2))
-    measured = Estimate(0.0, -0.1, norm.ppf(0.99) * 0.03, 0.9, "test")
-    assert examples_needed(measured, 70, margin=0.05, alpha=0.01, power=0.9) == math.ceil(70 * (z * 0.03 / 0.05) ** 2)
-
-
-def test_equivalence_has_a_side_above_and_a_side_below() -> None:
-    rng = np.random.default_rng(4)
-    x, y = rng.normal(0.3, 1, 900), rng.normal(0, 1, 900)
-    higher, lower = (x + 0.3 + rng.normal(0, 0.05, 900), y), (x, y)
-    for data in ((*higher, *lower), (*lower, *higher)):
-        got = equivalence(*data, margin=0.05, alpha=0.01)
-        assert got.estimate == paired_auc_difference(*data, alpha=0.01)
-        assert min(abs(got.estimate.low), abs(got.estimate.high)) > 0.05
-        assert got.equivalent is False
-        assert equivalence(*data, margin=0.3).equivalent is True
-    bounds = paired_auc_difference(*lower, *higher)
-    assert equivalence(*lower, *higher, margin=-bounds.low).equivalent is False
 
 
 @pytest.mark.parametrize(
@@ -188,9 +137,6 @@ def test_equivalence_has_a_side_above_and_a_side_below() -> None:
         *(lambda c=c: pairs_needed(0.1, correlation=c) for c in (-1.1, 1.1)),
         *(lambda a=a: smallest_detectable_tpr(5, 500, alpha=a) for a in (-0.1, 0.0, 0.5)),
         *(lambda p=p: smallest_detectable_tpr(5, 500, power=p) for p in (0.49, 1.0)),
-        *(lambda m=m: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=m) for m in (-0.1, 0.0, 1.0)),
-        lambda: examples_needed(Estimate(0, 0, 0, 0.9, "test"), 4, margin=0.1, alpha=0.6),
-        *(lambda m=m: equivalence(np.ones(20), np.ones(20), np.ones(20), np.ones(20), margin=m) for m in (-0.1, 1.0)),
     ],
 )
 def test_options_at_the_edge_of_what_they_may_be_are_refused(call) -> None:

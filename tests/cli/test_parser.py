@@ -11,22 +11,15 @@ import pytest
 from mobileprune import defenses, errors
 from mobileprune.audit.verdict import EXIT_CODES as VERDICT_CODES
 from mobileprune.audit.verdict import Policy
-from mobileprune.cli.flags import OF_ENGINES
-from mobileprune.cli.parser import (
-    ANY_MODEL,
-    ATTACKING,
-    EXIT_CODES,
-    JUDGING,
-    POLICY,
-    options_from,
-    parser,
-    verbs,
-)
-from mobileprune.config import SECTIONS, Config, Effort, default_of, flag, from_dict, nested, read_toml, to_toml
+from mobileprune.cli.flags import OF_ENGINES, Group
+from mobileprune.cli.grammar import ATTACKER, EFFORT, JUDGED, MAKES, NOT_OURS, POLICY, VERBS
+from mobileprune.cli.parser import EXIT_CODES, options_from, parser
+from mobileprune.config import SECTIONS, Config, Effort, from_dict, nested, read_toml, to_toml
 from mobileprune.data import DATASETS, PREFIXES
 from mobileprune.errors import UsageError
 from mobileprune.export import TARGETS
 from mobileprune.models import MODELS, build
+from mobileprune.option import flag
 from mobileprune.pruning import METHODS, budgets, method
 from mobileprune.pruning.patterns import NAMED, sites
 
@@ -38,39 +31,46 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     return chosen.choices[verb]
 
 
+def taking(group: Group) -> set[str]:
+    return {name for name, verb in VERBS.items() if group in verb.groups}
+
+
 def action(verb: str, option: str) -> argparse.Action | None:
     return parser_of(verb)._option_string_actions.get(option)
 
 
 @pytest.mark.parametrize(("section", "item"), FIELDS, ids=lambda x: x if isinstance(x, str) else x.name)
 def test_every_field_has_a_flag_with_help_on_every_verb_that_makes_something(section, item) -> None:
-    takers = [verb for verb, (_, sections) in verbs().items() if section in sections and "train" in sections]
+    (group,) = (group for group in MAKES if group.title == section)
+    takers = taking(group)
     assert takers
     for verb in takers:
         found = action(verb, flag(item.name))
         assert found is not None, f"{verb} {flag(item.name)}"
         assert item.metadata["help"].replace("%", "%%") in found.help
         assert found.dest == item.name
-        if default_of(item) is not None and not isinstance(default_of(item), bool):
-            assert f"(default: {default_of(item)})" in found.help
+        if item.default is not None and not isinstance(item.default, bool):
+            assert f"(default: {item.default})" in found.help
         assert tuple(found.choices or ()) == item.metadata["choices"]
 
 
 @pytest.mark.parametrize("item", fields(Effort), ids=lambda item: item.name)
 def test_every_field_of_the_effort_has_a_flag_on_every_verb_that_attacks(item) -> None:
-    takers = {*ATTACKING, "sweep"} - ({"sweep"} if item.name == "versions" else set())
-    for verb in verbs():
+    takers = {*taking(EFFORT), *taking(ATTACKER)} | ({"sweep"} if item.name != "versions" else set())
+    for verb in VERBS:
         found = action(verb, flag(item.name))
         assert (found is not None) == (verb in takers), verb
         if found is not None and item.name != "versions" and not (verb == "sweep" and item.name in OF_ENGINES):
-            shown = "" if default_of(item) is None else f" (default: {default_of(item)})"
+            shown = "" if item.default is None else f" (default: {item.default})"
             assert f"{item.metadata['help']}{shown}" == found.help
             assert tuple(found.choices or ()) == item.metadata["choices"]
 
 
 def test_verbs_that_judge_attack_too_and_those_for_any_model_take_none() -> None:
-    assert set(ANY_MODEL) <= set(ATTACKING) >= set(JUDGING)
-    for verb in ANY_MODEL:
+    any_model = taking(NOT_OURS)
+    assert any_model <= taking(ATTACKER)
+    assert taking(JUDGED) <= taking(ATTACKER) | taking(EFFORT)
+    for verb in any_model:
         assert parser().parse_args([verb, "--outputs", "t.csv"]).artifact is None
 
 
@@ -81,6 +81,8 @@ def test_verbs_that_judge_attack_too_and_those_for_any_model_take_none() -> None
         (["attack", "--predictt", "a:b"], "--predict"),
         (["attack", "x", "--refrences", "4"], "--references"),
         (["audit", "x", "--max-uac", "0.5"], "--max-auc"),
+        (["train", "--outptu", "x"], "--output"),
+        (["exprot"], "export"),
     ],
 )
 def test_a_misspelt_flag_is_suggested(argv, near) -> None:
@@ -88,7 +90,7 @@ def test_a_misspelt_flag_is_suggested(argv, near) -> None:
         parser().parse_args(argv)
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_of_every_verb_is_explained_and_spelled_alike(verb) -> None:
     for found in parser_of(verb)._actions:
         assert found.help, found
@@ -96,21 +98,21 @@ def test_every_flag_of_every_verb_is_explained_and_spelled_alike(verb) -> None:
             assert re.fullmatch(r"-[a-z]|--[a-z]+(-[a-z]+)*", option)
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_is_complete(verb, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         parser().parse_args([verb, "--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert EXIT_CODES in shown
-    assert " ".join(verbs()[verb][0].split()) in " ".join(shown.split())
+    assert " ".join(VERBS[verb].help.split()) in " ".join(shown.split())
     assert "--json" in shown
 
 
 def test_top_help_names_every_verb_and_its_meaning() -> None:
     shown = " ".join(parser().format_help().split())
-    for verb, (text, _) in verbs().items():
-        assert f"{verb} {text}" in shown
+    for name, verb in VERBS.items():
+        assert f"{name} {verb.help}" in shown
 
 
 def test_help_lists_what_the_registries_hold() -> None:
@@ -153,7 +155,7 @@ def test_exit_codes_are_those_of_the_errors_and_of_the_verdict() -> None:
     assert documented == {0, 130, *(e.exit_code for e in family), *VERDICT_CODES.values()}
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_only_what_is_given_becomes_an_option(verb) -> None:
     """So that a default of the command line never overrides ``--config`` or what a model was made from."""
     paths = {"train": 0, "prune": 0, "export": 0, "devices": 0, "compare": 2}.get(verb, 1)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobileprune.data import Images, load, user
+from mobileprune.data import DATASETS, Images, load, user
 from mobileprune.errors import DataError, UsageError
+from mobileprune.inspection.explanation import IMAGES
 from mobileprune.torchvision_import import torchvision
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -272,8 +273,14 @@ def test_missing_path_is_a_data_error(prefix: str) -> None:
 def test_torchvision_sets_are_read_without_a_network(name: str, folder: str) -> None:
     images = load(name, shared(folder))
     assert images.pixels.shape == (60_000, 1, 28, 28)
-    assert len(images.classes) == 10
+    assert (images.shape, len(images.classes)) == IMAGES[name]
     assert np.bincount(images.labels).min() > 5_000
+
+
+def test_what_explain_takes_the_named_sets_for_is_what_they_are() -> None:
+    assert IMAGES.keys() == DATASETS.keys()
+    images = load("digits")
+    assert (images.shape, len(images.classes)) == IMAGES["digits"]
 
 
 def test_pneumoniamnist_is_read() -> None:

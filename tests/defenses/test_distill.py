@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.pruning import examples, network, same, task
+from support.pruning import examples, network, task
+from support.states import same
 
 from mobileprune.defenses.distill import distilled
 from mobileprune.errors import UsageError

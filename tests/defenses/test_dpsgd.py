@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.states import same
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -164,11 +165,6 @@ def test_a_batch_as_large_as_the_set_holds_everyone(batch_size: int) -> None:
 def trained(seed: int = 0, *, batch_size: int = 16, extra: list[Hook] | None = None, **options: object) -> nn.Module:
     hooks = [DpSgd(8.0, secret=seed), *(extra or [])]
     return fit(network(), examples(), Recipe(4, 0.01, batch_size), seed=seed, hooks=hooks, **options)
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    states = a.state_dict(), b.state_dict()
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
 def test_nobody_who_knows_the_seed_knows_the_noise(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.states import same
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,10 +58,6 @@ def looked_back(patience: int) -> tuple[State, int, list[float]]:
         if epoch - best == patience:
             break
     return history.states[best], epoch + 1, losses
-
-
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize("patience", [1, 2, 4, 100])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiny import TINY
 
 import mobileprune
 from mobileprune import native
@@ -29,7 +30,6 @@ from mobileprune.runtimes import open_runtime
 from mobileprune.runtimes.device import DeviceRuntime, model_of
 
 ROOT = devices_root()  # before the tests' own environment hides the user's settings
-TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 HWCAP = (
     *(
         "fp",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mobileprune.cli.parser import verbs
+from mobileprune.cli.grammar import VERBS
 
 HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "rich", "jinja2", "jsonschema", "PIL", "scipy", "sklearn")
 NO_NETWORK = """
@@ -73,7 +73,7 @@ print(code, *sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], *([verb, "--help"] for verb in verbs())], ids=" ".join)
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
 def test_help_imports_nothing_heavy(argv, tmp_path) -> None:
     done = run("-c", SHOW, *argv, cwd=tmp_path, env=dict(os.environ))
     assert done.stderr.split() == ["0"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support.tiny import TINY
 
 import mobileprune
 from mobileprune import evaluate
@@ -21,7 +22,6 @@ from mobileprune.files import sha256
 from mobileprune.runtimes import open_runtime
 
 pytestmark = pytest.mark.usefixtures("quick_bench")
-TINY = {"members": 100, "epochs": 3, "prune_epochs": 1, "retrain_epochs": 1}
 Made = dict[str, Any]
 pipeline = importlib.import_module("mobileprune.pipeline.parity")
 

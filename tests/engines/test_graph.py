@@ -105,11 +105,15 @@ def test_a_task_of_a_lost_worker_is_given_out_again_but_not_for_ever() -> None:
         run([task("a")], Recorder(losing=ATTEMPTS), lambda *_: None)
 
 
-def test_a_graph_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="in a circle"):
-        run([task("a", "b"), task("b", "a")], Recorder(), lambda *_: None)
+def test_a_graph_that_is_none_is_refused_before_any_work() -> None:
+    workers = Recorder()
+    with pytest.raises(ValueError, match=r"in a circle: (a, b, a|b, a, b)"):
+        run([task("first"), task("a", "b"), task("b", "a", "first")], workers, lambda *_: None)
+    with pytest.raises(ValueError, match="in a circle: a, a"):
+        run([task("first"), task("a", "a")], workers, lambda *_: None)
     with pytest.raises(ValueError, match="what is no task: \\['c'\\]"):
-        run([task("a", "c")], Recorder(), lambda *_: None)
+        run([task("first"), task("a", "c")], workers, lambda *_: None)
+    assert workers.given == []
 
 
 def test_one_job_is_this_process_and_an_interrupt_ends_it_at_once() -> None:

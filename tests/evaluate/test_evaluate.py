@@ -40,8 +40,8 @@ def splits(made):
 
 
 def test_a_plain_export_adds_nothing(made, splits) -> None:
-    artifact, kin, ctx = made
-    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx)
     found = evaluate.result(artifact, splits, asked).subjects
     for group, attacks in found["artifact"].measurements.items():
         for name, measured in attacks.items():
@@ -52,11 +52,11 @@ def test_a_plain_export_adds_nothing(made, splits) -> None:
 
 def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -> None:
     """The dense file, shipped as the pruned one by mistake: it fits the manifest in everything but what it knows."""
-    artifact, kin, ctx = made
-    dense = kin.baseline
+    artifact, relatives, ctx = made
+    dense = relatives.baseline
     manifest = replace(artifact.manifest, sha256=dense.manifest.sha256, size_bytes=dense.manifest.size_bytes)
     wrong = write_artifact(tmp_path / "wrong", dense.model_path, manifest)
-    verdict = evaluate.verdict(wrong, evaluate.subjects(wrong, kin, splits, ctx), Policy())
+    verdict = evaluate.verdict(wrong, evaluate.subjects(wrong, relatives, splits, ctx), Policy())
     deployment = next(f for f in verdict.findings if f.question == "deployment")
     assert deployment.verdict == "fail"
     assert verdict.exit_code == 3
@@ -64,8 +64,8 @@ def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -
 
 def test_a_file_that_leaks_more_than_the_dense_model_is_told(made, splits) -> None:
     """The two changed round: the dense network of this fixture knows its members by heart, the pruned one less."""
-    artifact, kin, ctx = made
-    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx)
     told = "the exported file leaks more than the dense model, AUC +"
     assert not any(told in note for note in evaluate.result(artifact, splits, asked).notes)
     turned = {**asked, "artifact": asked["dense"], "dense": asked["artifact"]}
@@ -74,8 +74,8 @@ def test_a_file_that_leaks_more_than_the_dense_model_is_told(made, splits) -> No
 
 
 def test_a_model_that_knows_hardly_more_than_a_guess_is_told(made, splits) -> None:
-    artifact, kin, ctx = made
-    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx)
     assert guessing(asked["dense"]) == ""
     outputs = asked["artifact"].outputs
     constant = replace(outputs.evidence, logits=np.zeros_like(outputs.evidence.logits))
@@ -94,19 +94,24 @@ def test_the_same_weights_with_other_inputs_are_another_model(tmp_path: Path) ->
     for mean, std in (("0.2", "0.3"), ("0.9", "0.1"), ("0.2", "0.3")):
         config = api.configure(**given, mean=mean, std=std)
         artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
-        kin = evaluate.relatives(artifact, {}, ctx)
-        assert [*kin.baseline.manifest.mean] == [*artifact.manifest.mean] == kin.source.info.mean == [float(mean)]
-        found = evaluate.subjects(artifact, kin, splits_of(config), ctx)
-        alone = evaluate.subjects(artifact, kin, splits_of(config), api.context(tmp_path / f"alone {mean}"))
+        relatives = evaluate.relatives(artifact, {}, ctx)
+        assert (
+            [*relatives.baseline.manifest.mean]
+            == [*artifact.manifest.mean]
+            == relatives.source.info.mean
+            == [float(mean)]
+        )
+        found = evaluate.subjects(artifact, relatives, splits_of(config), ctx)
+        alone = evaluate.subjects(artifact, relatives, splits_of(config), api.context(tmp_path / f"alone {mean}"))
         assert {name: s.test_accuracy for name, s in found.items()} == {n: s.test_accuracy for n, s in alone.items()}
         accuracies.add(found["dense"].test_accuracy)
     assert len(accuracies) == 2
 
 
 def test_more_queries_the_file_and_other_versions_add_their_attacks(made, splits) -> None:
-    artifact, kin, ctx = made
-    effort = Effort(access="file", queries=3, versions=(str(kin.baseline.path),))
-    asked = evaluate.subjects(artifact, kin, splits, ctx, effort)
+    artifact, relatives, ctx = made
+    effort = Effort(access="file", queries=3, versions=(str(relatives.baseline.path),))
+    asked = evaluate.subjects(artifact, relatives, splits, ctx, effort)
     run = {name: set(subject.scores.by_attack) for name, subject in asked.items()}
     wanted = {name for name, attack in ATTACKS.items() if "references" not in attack.needs}
     assert run["artifact"] == wanted
@@ -121,22 +126,22 @@ def test_more_queries_the_file_and_other_versions_add_their_attacks(made, splits
 
 
 def test_access_is_the_least_of_what_is_wanted_and_shown(made, splits) -> None:
-    artifact, kin, ctx = made
-    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(access="labels"))
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx, Effort(access="labels"))
     assert set(asked["artifact"].scores.by_attack) == {"gap"}
     config = api.configure(**OPTIONS, harden="label-only")
     hardened = export(prune(train(config, ctx), config, ctx), config, ctx)
-    asked = evaluate.subjects(hardened, kin, splits, ctx)
+    asked = evaluate.subjects(hardened, relatives, splits, ctx)
     assert set(asked["artifact"].scores.by_attack) == {"gap"}
     assert "needs logits, and only labels are given" in asked["artifact"].scores.skipped["confidence"]
     assert "loss" in asked["source"].scores.by_attack
 
 
 def test_a_file_that_cannot_be_read_back_says_so(made, splits) -> None:
-    _, kin, ctx = made
+    _, relatives, ctx = made
     config = api.configure(**OPTIONS, target="torchscript-lite")
     lite = export(prune(train(config, ctx), config, ctx), config, ctx)
-    asked = evaluate.subjects(lite, kin, splits, ctx, Effort(access="file"))
+    asked = evaluate.subjects(lite, relatives, splits, ctx, Effort(access="file"))
     assert "--target onnx" in asked["artifact"].scores.skipped["gradient_norm"]
 
 
@@ -159,8 +164,8 @@ def test_references_are_asked_as_the_subject_was_and_find_more(tmp_path: Path) -
     ctx = api.context(tmp_path)
     config = api.configure(members=100, canaries=0.3, epochs=40, sparsity=0.5, method="magnitude", retrain_epochs=2)
     artifact = export(prune(train(config, ctx), config, ctx), config, ctx)
-    splits, kin = splits_of(config), evaluate.relatives(artifact, {}, ctx)
-    asked = evaluate.subjects(artifact, kin, splits, ctx, Effort(references=4, queries=3))
+    splits, relatives = splits_of(config), evaluate.relatives(artifact, {}, ctx)
+    asked = evaluate.subjects(artifact, relatives, splits, ctx, Effort(references=4, queries=3))
     for subject in asked.values():
         evidence = subject.outputs.evidence
         assert len(evidence.references) == 4
@@ -172,11 +177,11 @@ def test_references_are_asked_as_the_subject_was_and_find_more(tmp_path: Path) -
 
 
 def test_versions_of_other_data_are_refused(made, splits) -> None:
-    artifact, kin, ctx = made
+    artifact, relatives, ctx = made
     config = api.configure(**{**OPTIONS, "epochs": 1, "retrain_epochs": 1}, seed=1)
     other = export(train(config, ctx), config, ctx)
     with pytest.raises(DataError, match="was trained on other data"):
-        evaluate.subjects(artifact, kin, splits, ctx, Effort(versions=(str(other.path),)))
+        evaluate.subjects(artifact, relatives, splits, ctx, Effort(versions=(str(other.path),)))
 
 
 def test_an_odd_number_of_references_is_refused() -> None:

@@ -22,6 +22,10 @@ NEEDED = {
 }
 
 
+def test_targets_say_what_their_extras_bring() -> None:
+    assert {name: target.needs for name, target in TARGETS.items() if target.needs} == NEEDED
+
+
 def test_what_it_printed_comes_back_and_its_modules_are_not_loaded_here() -> None:
     assert run("X", "import sys, mailbox; print('hello', *sys.argv[1:])", "a", "b c").split() == [
         "hello",

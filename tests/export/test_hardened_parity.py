@@ -16,7 +16,7 @@ from support.runtimes import SHAPE, network, opened, pixels
 from mobileprune.convert.harden import harden, head
 from mobileprune.errors import ParityError
 from mobileprune.export import ExportOptions, target
-from mobileprune.export.parity import Limits, hardened_parity, nudges, parity
+from mobileprune.export.parity import Tolerances, hardened_parity, nudges, parity
 from mobileprune.schemas import problems
 
 ATOL = 1e-4
@@ -30,7 +30,7 @@ def scores(spec: str, z: Array) -> Array:
 
 
 def checked(exported: Array, z: Array, spec: str, atol: float = ATOL) -> dict[str, float]:
-    found = hardened_parity(exported, z, head(spec, z.shape[1]), Limits(atol, 0.0))
+    found = hardened_parity(exported, z, head(spec, z.shape[1]), Tolerances(atol, 0.0))
     assert problems(found, "parity") == []
     return found
 
@@ -70,7 +70,7 @@ def test_noise_of_another_runtime_passes_at_every_edge(spec: str) -> None:
         exported = scores(spec, noise(z, 3e-6, seed))
         assert checked(exported, z, spec)["unstable"] > 0.7 * len(z)
     with pytest.raises(ParityError):
-        parity(scores(spec, noise(z, 3e-6)), scores(spec, z), Limits(ATOL, 0.0))
+        parity(scores(spec, noise(z, 3e-6)), scores(spec, z), Tolerances(ATOL, 0.0))
 
 
 @pytest.mark.parametrize("spec", ["none", "temperature:2", *STEPPED])
@@ -149,13 +149,13 @@ def test_nudges_make_ties_of_near_ties() -> None:
 def test_nudged_outputs_are_accepted_only_in_rows_that_jump() -> None:
     source = np.zeros((3, 2))
     nudged = [np.array([[0.0, 0.5], [5e-5, 0.0], [0.0, 0.0]]), np.array([[0.0, -0.25], [0.0, -5e-5], [0.0, 0.0]])]
-    found = parity(np.array([[0.0, 0.5], [5e-5, 0.0], [0.0, 0.0]]), source, Limits(ATOL, 0.0), nudged=iter(nudged))
+    found = parity(np.array([[0.0, 0.5], [5e-5, 0.0], [0.0, 0.0]]), source, Tolerances(ATOL, 0.0), nudged=iter(nudged))
     assert (found["unstable"], found["max_difference"]) == (1, 5e-5)
     for row, wrong in {0: [0.0, 0.25], 1: [1.3e-4, 0.0], 2: [0.0, 0.5]}.items():
         exported = source.copy()
         exported[row] = wrong
         with pytest.raises(ParityError):
-            parity(exported, source, Limits(ATOL, 0.0), nudged=iter(nudged))
+            parity(exported, source, Tolerances(ATOL, 0.0), nudged=iter(nudged))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -164,7 +164,7 @@ def test_what_is_not_finite_never_passes(wrong: float, row: int) -> None:
     source, exported = np.zeros((2, 2)), np.zeros((2, 2))
     exported[row, 1] = wrong
     with pytest.raises(ParityError):
-        parity(exported, source, Limits(ATOL, 0.0), nudged=[np.array([[0.0, 9.0], [0.0, 0.0]])])
+        parity(exported, source, Tolerances(ATOL, 0.0), nudged=[np.array([[0.0, 9.0], [0.0, 0.0]])])
 
 
 def test_a_graph_that_rounds_down_is_caught_through_the_runtime(tmp_path: Path) -> None:

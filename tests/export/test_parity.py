@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mobileprune.errors import ParityError
-from mobileprune.export.parity import Limits, parity
+from mobileprune.export.parity import Tolerances, parity
 from mobileprune.schemas import problems
 
 
-def absolute(atol: float) -> Limits:
-    return Limits(atol, rtol=0.0)
+def absolute(atol: float) -> Tolerances:
+    return Tolerances(atol, rtol=0.0)
 
 
 SOURCE = np.array([[1.0, 2.0, 3.0], [4.0, 0.0, -1.0]])
@@ -85,19 +85,19 @@ def test_no_inputs_give_an_error_or_a_valid_record() -> None:
 
 def test_the_relative_part_follows_the_largest_output_of_a_row() -> None:
     source = np.array([[1000.0, 0.0], [1.0, 0.0]])
-    limits, near = Limits(atol=1e-4, rtol=1e-3), np.array([[0.0, 0.9], [0.0, 0.0]])
-    assert parity(source + near, source, limits)["max_difference"] == 0.9
+    allowed, near = Tolerances(atol=1e-4, rtol=1e-3), np.array([[0.0, 0.9], [0.0, 0.0]])
+    assert parity(source + near, source, allowed)["max_difference"] == 0.9
     with pytest.raises(ParityError, match=r"--atol 0\.0001 and --rtol 0\.001"):
-        parity(source + near[::-1], source, limits)
+        parity(source + near[::-1], source, allowed)
 
 
 def test_below_fp32_the_winners_have_to_agree() -> None:
     exported = SOURCE[:, [0, 2, 1]] * 5
-    found = parity(exported, SOURCE, Limits(min_agreement=0.5))
+    found = parity(exported, SOURCE, Tolerances(min_agreement=0.5))
     assert (found["top1_agreement"], found["min_agreement"], found["atol"]) == (0.5, 0.5, None)
     assert problems(found, "parity") == []
     with pytest.raises(ParityError, match=r"the same class for 50\.0% of 2 inputs, fewer than --min-agreement 0\.6"):
-        parity(exported, SOURCE, Limits(min_agreement=0.6))
+        parity(exported, SOURCE, Tolerances(min_agreement=0.6))
     exported[0, 0] = np.nan
     with pytest.raises(ParityError, match="NaN"):
-        parity(exported, SOURCE, Limits(min_agreement=0.0))
+        parity(exported, SOURCE, Tolerances(min_agreement=0.0))

@@ -179,7 +179,7 @@ def test_a_file_that_only_guesses_cannot_pass(dataset: str, store: Path, tmp_pat
     assert any("neither --mean nor --std was given" in note for note in value["notes"])
 
 
-def test_options_of_strangers_are_refused_for_an_artifact(artifacts: dict[str, Path]) -> None:
+def test_options_of_foreign_models_are_refused_for_an_artifact(artifacts: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="--kind, --mean would have no effect"):
         mobileprune.attack(artifacts["onnx"], mean="0.5", kind="logits")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
@@ -18,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from support.kernels import Floats, Guarded, Kernels, Layer, Pair, Threads, guarded, pool, reference
+from support.kernels import Floats, Guarded, Kernels, Layer, Pair, Threads, at_once, guarded, pool, reference, shuffled
 from support.native import answers
 
 from mobileprune.sparse_operators import ALL, BLOCKS, DOMAIN, PARAMETERS, function
@@ -199,16 +198,6 @@ def test_every_kernel_gives_the_block(c: Any, kernels: Kernels, case: Case) -> N
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
 def test_large_blocks(c: Any, kernels: Kernels, case: Case) -> None:
     assert_right(c, kernels, case)
-
-
-def shuffled(task: Callable[[int], None], count: int) -> None:
-    for index in random.Random(count).sample(range(count), count):
-        task(index)
-
-
-def at_once(task: Callable[[int], None], count: int) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(task, range(count)))
 
 
 @pytest.mark.parametrize("order", [shuffled, at_once])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.kernels import Floats, Kernels, Layer, Packed, convolved, pool, reference
+from support.kernels import Floats, Kernels, Layer, Packed, at_once, convolved, pool, reference, shuffled
 
 TOLERANCE = 1e-5
 DENSITIES = (0.0, 0.05, 0.1, 0.3, 1.0)
@@ -173,16 +172,6 @@ def test_no_bias_is_a_bias_of_zeros(kernels: Kernels) -> None:
 def backwards(task: Callable[[int], None], count: int) -> None:
     for index in reversed(range(count)):
         task(index)
-
-
-def shuffled(task: Callable[[int], None], count: int) -> None:
-    for index in random.Random(count).sample(range(count), count):
-        task(index)
-
-
-def at_once(task: Callable[[int], None], count: int) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(task, range(count)))
 
 
 @pytest.mark.parametrize("order", [backwards, shuffled, at_once])

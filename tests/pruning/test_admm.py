@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.pruning import PATTERNS, network, same, space, task, violations
+from support.pruning import PATTERNS, network, space, task, violations
+from support.states import same
 from torch import Tensor, nn
 
 from mobileprune.data import load

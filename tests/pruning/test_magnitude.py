@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from support.pruning import PATTERNS, network, same, space, task, violations
+from support.pruning import PATTERNS, network, space, task, violations
+from support.states import same
 from torch import nn
 
 from mobileprune.pruning import METHODS, PruneTask, prune

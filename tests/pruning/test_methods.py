@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from support.pruning import PATTERNS, examples, network, pruned, same, space, task, units, violations
+from support.pruning import PATTERNS, examples, network, pruned, space, task, units, violations
+from support.states import same
 from torch import Tensor, nn
 
 from mobileprune.defenses import Plan, Situation, defend

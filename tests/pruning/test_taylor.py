@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.pruning import examples, network, same, space, task
+from support.pruning import examples, network, space, task
+from support.states import same
 from torch import nn
 from torch.nn import functional
 

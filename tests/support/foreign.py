@@ -1,4 +1,4 @@
-"""A stranger's models and tables of answers, and the AUC by its definition."""
+"""Foreign models and tables of answers, and the AUC by its definition."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ number = 3
 
 
 def linear_onnx(path: Path, *, last: bool = False, batch: int | str = "N", name: str = "x:0", kind: int = 1) -> Path:
-    """(x - 0) W of flattened images, as a stranger's exporter names it; ``last``: channels come last."""
+    """(x - 0) W of flattened images, as somebody's exporter names it; ``last``: channels come last."""
     size = (*SHAPE[1:], SHAPE[0]) if last else SHAPE
     weight = WEIGHT.reshape(*SHAPE, CLASSES).transpose(1, 2, 0, 3).reshape(-1, CLASSES) if last else WEIGHT
     nodes = [

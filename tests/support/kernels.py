@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -46,6 +48,16 @@ def pool(order: Callable[[Callable[[int], None], int], object]) -> Threads:
         order(lambda index: Task(task)(argument, index), count)
 
     return Threads(Run(run), None)
+
+
+def shuffled(task: Callable[[int], None], count: int) -> None:
+    for index in random.Random(count).sample(range(count), count):
+        task(index)
+
+
+def at_once(task: Callable[[int], None], count: int) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(task, range(count)))
 
 
 @dataclass(frozen=True)

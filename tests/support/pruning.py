@@ -69,10 +69,6 @@ def pruned(name: str, **options: Any) -> State:
     return model.state_dict()
 
 
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
 def site(pattern: str, name: str, shape: tuple[int, ...]) -> Site:
     kind, _, size = pattern.partition(":")
     if kind == "block":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mobileprune.artifact import Artifact, Manifest
+from mobileprune.export import TARGETS
 from mobileprune.runtimes import RUNTIMES, Runtime, open_runtime
 
 SHAPE, MEAN, STD = (3, 4, 4), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
@@ -53,13 +54,7 @@ def network() -> nn.Module:
 
 
 Files = dict[tuple[str, bool], bytes]
-NEEDED = {
-    "litert": ("litert_torch", "ai_edge_litert"),
-    "mnn": ("MNN", "_tools"),
-    "executorch": ("executorch", "torchao"),
-}
-"""Target -> the packages of its extra."""
-INSTALLED = [name for name in RUNTIMES if all(find_spec(package) for package in NEEDED.get(name, ()))]
+INSTALLED = [name for name in RUNTIMES if all(find_spec(package) for package in TARGETS[name].needs)]
 each_target = pytest.mark.parametrize(
     "target",
     [

@@ -151,10 +151,12 @@ def test_limits_that_are_given_win_over_those_of_the_plan() -> None:
     with pytest.raises(ConfigError) as info:
         Limits(max_bytes=True, max_accuracy_drop=float("nan"), max_latency_ms=-1)
     assert info.value.problems == [
-        "max_accuracy_drop: nan is not a number",
+        "max_accuracy_drop nan: must be in [0, 100]",
         "max_latency_ms -1: must be at least 0",
-        "max_bytes: True is not a number",
+        "max_bytes: True is not a float",
     ]
+    with pytest.raises(ConfigError, match="max_latency_ms inf: must be at least 0"):
+        Limits(max_latency_ms=float("inf"))
 
 
 def test_tables_show_the_options_that_tell_cases_apart() -> None:

@@ -51,7 +51,7 @@ def test_without_a_seed_in_the_grid_there_is_that_of_the_base() -> None:
         ({"grid": {"seed": list(range(MAX_POINTS + 1))}}, "10,001 points, at most 10,000"),
         ({"grid": {"seed": [0]}, "limits": {"max_ac": 1}}, "unknown limit 'max_ac': did you mean 'max_auc'"),
         ({"grid": {"seed": [0]}, "limits": {"max_auc": 0.4}}, r"max_auc 0.4: must be in \[0.5, 1\]"),
-        ({"grid": {"seed": [0]}, "limits": {"max_bytes": "x"}}, "max_bytes: 'x' is not a number"),
+        ({"grid": {"seed": [0]}, "limits": {"max_bytes": "x"}}, "max_bytes: 'x' is not a float"),
         ({"gird": {}}, "unknown entry 'gird'"),
     ],
 )
