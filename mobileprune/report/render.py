@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from mobileprune.audit.gates import worst
@@ -16,6 +15,7 @@ from mobileprune.report.device import (
     on_device_rows,
     on_device_title,
 )
+from mobileprune.report.markdown import line, table, text
 from mobileprune.report.page import render
 from mobileprune.report.raw import Raw, thinned
 from mobileprune.report.sentences import (
@@ -60,28 +60,18 @@ def card(value: dict[str, Any]) -> str:
 
 def markdown(value: dict[str, Any]) -> str:
     content = _content(value)
-    lines = [f"# mobileprune report: {content['overall']}", "", content["verdict"]["sentence"], ""]
-    lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
-    lines += [f"- **{gate['outcome']}** {_plain(gate['sentence'])}" for gate in content["gates"]]
-    lines += ["", "## Cost", "", *(f"- {what.strip()}: {_plain(''.join(parts))}" for what, parts in content["costs"])]
+    lines = [f"# mobileprune report: {content['overall']}", "", line(content["verdict"]["sentence"]), ""]
+    lines += [f"- {f['question']} **{f['answer']}** {text(f['sentence'])}" for f in content["findings"]]
+    lines += [f"- **{gate['outcome']}** {text(gate['sentence'])}" for gate in content["gates"]]
+    lines += ["", "## Cost", "", *(f"- {what.strip()}: {text(''.join(parts))}" for what, parts in content["costs"])]
     for _, _, tables in content["sections"]:
         for title, rows in tables:
-            lines += ["", f"## {title}", "", *_markdown_table(rows)]
-    lines += ["", *(f"- {_plain(item)}" for item in content["findings_beside"])]
-    lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
-    lines += ["", "## Made by", "", *(f"- {_plain(item)}" for item in content["made_by"])]
-    lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
+            lines += ["", f"## {text(title)}", "", *table(rows)]
+    lines += ["", *(f"- {line(item)}" for item in content["findings_beside"])]
+    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in (*content["not_tested"], *content["notes"]))]
+    lines += ["", "## Made by", "", *(f"- {line(item)}" for item in content["made_by"])]
+    lines += ["", line(content["verdict"]["caveat"]), "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line that Markdown shows as it is."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
-
-
-def _markdown_table(rows: Rows) -> list[str]:
-    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
-    return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
 
 
 def _groups(value: dict[str, Any]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from mobileprune.report.markdown import line, table, text
 
 Values = dict[str, Any]
 Rows = list[tuple[str, ...]]
@@ -84,27 +85,17 @@ def headline(value: Values) -> str:
 
 def markdown(value: Values) -> str:
     names = ", ".join(f"{each['name']} ({each['better']} is better)" for each in value["objectives"])
-    lines = [f"# Sweep {_plain(value['name'])}", "", _plain(headline(value)), ""]
+    lines = [f"# Sweep {text(value['name'])}", "", line(headline(value)), ""]
     if value["limits"]:
         lines += [f"Limits: {', '.join(f'{name} {bound:g}' for name, bound in value['limits'].items())}.", ""]
     lines += ["## Pareto front", "", f"Over {names}; means over seeds, with 95 % intervals of Student.", ""]
-    lines += _table(case_rows(value, front(value)))
-    lines += ["", "## All cases", "", *_table(case_rows(value, value["cases"]))]
-    lines += ["", "## Dense baselines", "", *_table(baseline_rows(value))]
+    lines += table(case_rows(value, front(value)))
+    lines += ["", "## All cases", "", *table(case_rows(value, value["cases"]))]
+    lines += ["", "## Dense baselines", "", *table(baseline_rows(value))]
     for each in value["failed"]:
         options = ", ".join(f"{name} {option}" for name, option in each["options"].items())
-        lines += ["", f"- failed: {_plain(options)}: {_plain(each['error'])}"]
+        lines += ["", f"- failed: {text(options)}: {text(each['error'])}"]
     busy = sum(1 for point in value["points"] if point["latency"] and not point["latency"]["valid"])
     notes = [*value["notes"], *([f"{busy} timings are not valid: the machine was busy"] if busy else [])]
-    lines += ["", *(f"- {_plain(note)}" for note in notes)]
+    lines += ["", *(f"- {line(note)}" for note in notes)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _table(rows: Rows) -> list[str]:
-    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
-    return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
-
-
-def _plain(text: str) -> str:
-    """One line that Markdown shows as it is."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
