@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-AS_IT_IS = r"\[-?\d[\d.,% -]*\](?![(\[:])|(?<=[^\W_])_(?=[^\W_])"
+AS_IT_IS = r"\[-?\d[\d.,%x -]*\](?![(\[:])|(?<=[^\W_])_(?=[^\W_])"
 """An interval that no link follows, and what stands inside a word: Markdown obeys neither, people read both."""
 OBEYED = re.compile(rf"{AS_IT_IS}|([\\`*_\[\]|#~])")
 FIRST = re.compile(r"^(?:[-+](?=[\s-]|$)|\d+(?=[.)](?:\s|$)))")

@@ -19,6 +19,7 @@ from mobileprune.options import check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import with_whole_paths
 from mobileprune.report import write_sweep_report
+from mobileprune.report.sweep_tables import options_text
 from mobileprune.runs import RunStore
 from mobileprune.sweep import output
 from mobileprune.sweep import plan as plans
@@ -139,8 +140,7 @@ def check(plan: Plan) -> None:
         try:
             check_options(point.config, {**plan.base, **point.options})
         except MobilepruneError as error:
-            text = ", ".join(f"{name} {value}" for name, value in point.options.items())
-            problems[f"{text}: {error}" if point.options else str(error)] = None
+            problems[f"{options_text(point.options)}: {error}" if point.options else str(error)] = None
     if problems:
         more = [f"and {len(problems) - PROBLEMS} more"] if len(problems) > PROBLEMS else []
         raise ConfigError([*list(problems)[:PROBLEMS], *more])

@@ -59,7 +59,14 @@ def test_a_name_stays_on_its_line() -> None:
 
 
 def test_what_people_read_stays_readable_in_the_source() -> None:
-    for words in ("0.512 [0.480, 0.544]", "90.7% [86.8%, 93.7%]", "-0.01 [-0.02, 0.01]", "prune_epochs 20", "-"):
+    for words in (
+        "0.512 [0.480, 0.544]",
+        "90.7% [86.8%, 93.7%]",
+        "-0.01 [-0.02, 0.01]",
+        "1.50x [1.42x, 1.57x]",
+        "prune_epochs 20",
+        "-",
+    ):
         assert table([("a",), (words,)])[2] == f"| {words} |"
     assert line("-0.01 or 90.7% of 1,000 images") == "-0.01 or 90.7% of 1,000 images"
 

@@ -10,7 +10,6 @@ import pytest
 from mobileprune.errors import ConfigError, UsageError
 from mobileprune.sweep.choice import choose, held, misses
 from mobileprune.sweep.limits import PREFERENCES, Limits
-from mobileprune.sweep.markdown import telling
 from mobileprune.sweep.means import OBJECTIVES, cases, numbers, ranked
 from mobileprune.sweep.run import How
 
@@ -155,13 +154,3 @@ def test_limits_that_are_given_win_over_those_of_the_plan() -> None:
         "max_latency_ms -1: must be at least 0",
         "max_bytes: True is not a number",
     ]
-
-
-def test_tables_show_the_options_that_tell_cases_apart() -> None:
-    options = [
-        {"model": m, "members": n, "method": "mia", "sparsity": s} for m, n in (("a", 1), ("b", 2)) for s in (0.5, 0.9)
-    ]
-    assert telling([{"options": each} for each in options]) == ["model", "sparsity"]
-    assert telling([{"options": each} for each in options[:2]]) == ["sparsity"]
-    assert telling([{"options": options[0]}]) == []
-    assert telling([{"options": {"a": 1}}, {"options": {"b": 1}}]) == ["a"]
