@@ -128,16 +128,10 @@ def result(
 ) -> AttackResult:
     """Every attack on the answers of ``asked``, which were got with ``effort``."""
     groups, drawn = asked["artifact"].scores.groups(), splits.membership == "drawn"
-    data = {
-        "name": splits.images.name,
-        "split_sha256": splits.sha256(),
-        "membership": splits.membership,
-        "counts": splits.counts(),
-    }
     subjects = {name: subject_result(subject) for name, subject in asked.items()}
     return AttackResult(
         artifact,
-        data,
+        splits.described(),
         effort,
         subjects,
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
