@@ -102,9 +102,7 @@ def export(
     made = run_export(folder, config, ctx)
     if not is_same(output, made):
         made = write_artifact(output, made.path / chosen.file, made.manifest, force=force)
-    data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
-    data |= {"model": config.train.model, "budget": config.prune.budget}  # as reference models need them
-    return report(output, data=data, ctx=ctx, policy=limits, effort=effort)
+    return report(output, data=evaluate.overrides_of(config), ctx=ctx, policy=limits, effort=effort)
 
 
 def bench(
