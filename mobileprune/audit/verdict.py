@@ -31,6 +31,7 @@ SUBJECTS: dict[Question, str] = {
     "ceiling": "leakage over all members",
     "canary_ceiling": "leakage on canaries",
 }
+GROUPS: dict[str, str] = {"all": "all members", "canaries": "canaries"}
 METRICS: dict[Metric, str] = {"auc": "AUC", "tpr_at_1pct_fpr": "TPR at 1% FPR"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.bench import BenchResult
 from mobileprune.bench.on_device import DeviceBench
 from mobileprune.cli.printing import plain, plain_rows, print_table, printable
@@ -28,7 +29,7 @@ from mobileprune.report.sentences import (
     sparsity_sentence,
 )
 from mobileprune.report.sweep_tables import case_rows, options_text
-from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, percent, rate_rows, summary_rows
+from mobileprune.report.tables import attack_rows, bench_rows, percent, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import headline
 from mobileprune.sweep.output import TEXT

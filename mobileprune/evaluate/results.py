@@ -16,7 +16,7 @@ from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.intervals import Estimate, mover_difference, rate
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
-from mobileprune.audit.verdict import Policy, Verdict, judge
+from mobileprune.audit.verdict import GROUPS, Policy, Verdict, judge
 from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
@@ -28,7 +28,6 @@ MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
 )
-WORDS: dict[Group, str] = {"all": "all members", "canaries": "canaries"}
 MANY_UNSTABLE = 0.05
 LEAST_SKILL = 0.15
 """(accuracy - g) / (1 - g), g that of answering with the most frequent class always: a model that knows hardly more."""
@@ -199,7 +198,7 @@ def _added_by_pruning(file: SubjectResult, dense: SubjectResult) -> Iterator[str
         more, low, high = mover_difference(ours, theirs) if ours and theirs else (0.0, 0.0, 0.0)
         if low > 0:
             said = "the exported file leaks more than the dense model, AUC"
-            yield f"{WORDS[group]}: {said} +{more:.3f} [{low:.3f}, {high:.3f}]"
+            yield f"{GROUPS[group]}: {said} +{more:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _hardening_notes(artifact: Artifact) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mobileprune.audit.gates import worst
-from mobileprune.audit.verdict import SEVERITY
+from mobileprune.audit.verdict import GROUPS, SEVERITY
 from mobileprune.report.advice import advice
 from mobileprune.report.charts import histogram_chart, latency_chart, roc_chart
 from mobileprune.report.device import (
@@ -28,7 +28,6 @@ from mobileprune.report.sentences import (
     stored_as,
 )
 from mobileprune.report.tables import (
-    GROUPS,
     Rows,
     attack_rows,
     bench_rows,

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobileprune.audit.gates import worst
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.audit.verdict import SUBJECTS as SUBJECTS_OF
 from mobileprune.report.markdown import framed, line, table, text
-from mobileprune.report.tables import GROUPS, SUBJECTS, Rows, estimate, percent, tested
+from mobileprune.report.tables import SUBJECTS, Rows, estimate, percent, tested
 
 
 def summary(audit: Mapping[str, Any], name: str, bench: Mapping[str, Any] | None = None) -> str:

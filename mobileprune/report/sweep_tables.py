@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import at
-from mobileprune.report.tables import GROUPS, Rows, estimate
+from mobileprune.report.tables import Rows, estimate
 
 ACCURACY = "test_accuracy"
 NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {

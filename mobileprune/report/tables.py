@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import Cell, at
 
 Rows = list[tuple[str, ...]]
 SUBJECTS = {"dense": "dense", "source": "pruned (PyTorch)", "artifact": "exported file"}
-GROUPS = {"all": "all members", "canaries": "canaries"}
 SUBJECT = ("audit", "subjects")
 COSTS = {"dense": "baseline"}
 """The subjects whose costs the benchmark has under another name."""
@@ -212,9 +212,9 @@ def measured_rows(compared: dict[str, Any]) -> Rows:
     shown: dict[str, tuple[str, Callable[[Any], str]]] = {
         "verdict": ("verdict", str),
         "test_accuracy": ("test accuracy", "{:.1%}".format),
-        "auc": ("attack AUC, all members", estimate),
+        "auc": (f"attack AUC, {GROUPS['all']}", estimate),
         "attack": ("  strongest attack", str),
-        "canary_auc": ("attack AUC, canaries", estimate),
+        "canary_auc": (f"attack AUC, {GROUPS['canaries']}", estimate),
         "canary_attack": ("  strongest attack", str),
         "latency_p50_ms": ("latency p50", "{:.3f} ms".format),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import Cell, at
-from mobileprune.report.tables import GROUPS, SUBJECT, ratio
+from mobileprune.report.tables import SUBJECT, ratio
 
 SAFE = {
     "pass": "Yes, within what was tested.",
