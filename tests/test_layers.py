@@ -60,7 +60,7 @@ DIRECTLY_BELOW = {
     "options": ["pipeline"],
     "api": ["foreign", "inspection", "options", "outputs", "report", "tracking"],
     "__init__": ["api"],
-    "serve": ["inspection", "report"],
+    "serve": ["inspection", "report", "sweep"],
     "cli": ["__init__", "serve"],
     "__main__": ["cli"],
 }

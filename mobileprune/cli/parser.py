@@ -21,6 +21,7 @@ from mobileprune.config import (
     read_toml,
 )
 from mobileprune.errors import UsageError
+from mobileprune.serve import DEFAULT_PORT
 from mobileprune.sweep.limits import Limits
 
 EXIT_CODES = """exit codes:
@@ -163,7 +164,9 @@ def _positional(sub: argparse.ArgumentParser, verb: str) -> None:
     elif verb == "serve":
         text = "run store, or folder with artifacts or sweeps in it (default: the run store)"
         sub.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help=text)
-        sub.add_argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)")
+        sub.add_argument(
+            "--port", type=int, default=DEFAULT_PORT, help=f"0: any that is free (default: {DEFAULT_PORT})"
+        )
     elif verb != "train":
         or_file = ", or a model file" if verb == "inspect" or verb in ANY_MODEL else ""
         text = f"folder made by `mobileprune export`{or_file}"

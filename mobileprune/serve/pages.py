@@ -15,12 +15,12 @@ from mobileprune.report.sweep import sweep_html
 from mobileprune.report.tables import Rows, measured_rows
 from mobileprune.serve.library import (
     RECENT_SECS,
-    SWEEP,
     Item,
     ago,
     manifest_of,
     verdict_of,
 )
+from mobileprune.sweep.output import DOCUMENT
 
 FOLLOW_SECS = 3
 MOST_STEPS = 30
@@ -108,7 +108,7 @@ def privacy_card(item: Item) -> str:
 
 
 def sweep(item: Item) -> str:
-    return sweep_html(document(item.path / SWEEP, "sweep"))
+    return sweep_html(document(item.path / DOCUMENT, "sweep"))
 
 
 def failure(sentence: str) -> str:
