@@ -37,7 +37,7 @@ from mobileprune.report.tables import (
     rate_rows,
     summary_rows,
 )
-from mobileprune.report.words import ANSWERS, QUESTIONS, SAFE, costs, in_plain_words, not_tested, not_tried
+from mobileprune.report.words import ANSWERS, ASKED, SAFE, costs, in_plain_words, not_tested, not_tried
 
 INTERVALS = "Brackets are 95 % intervals. AUC 0.5: the attacker guesses; 1: every member is recognised."
 
@@ -111,7 +111,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
     verdict, kernels = audit["verdict"], manifest["storage"].get("kernels")
     findings = [
         {
-            "question": QUESTIONS[found["question"]],
+            "question": ASKED[found["question"]],
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),

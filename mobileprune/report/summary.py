@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobileprune.audit.gates import worst
-from mobileprune.audit.verdict import GROUPS
-from mobileprune.audit.verdict import SUBJECTS as SUBJECTS_OF
+from mobileprune.audit.verdict import GROUPS, QUESTIONS
 from mobileprune.report.markdown import framed, line, table, text
 from mobileprune.report.tables import SUBJECTS, Rows, estimate, percent, tested
 
@@ -15,7 +14,7 @@ from mobileprune.report.tables import SUBJECTS, Rows, estimate, percent, tested
 def summary(audit: Mapping[str, Any], name: str, bench: Mapping[str, Any] | None = None) -> str:
     """``audit``: the JSON value of an audit, with ``verdict`` and ``gates``; ``name`` of what was audited."""
     verdict, gates = audit["verdict"], audit["gates"]
-    decided = [(f["verdict"], SUBJECTS_OF[f["question"]], f["sentence"]) for f in verdict["findings"]]
+    decided = [(f["verdict"], QUESTIONS[f["question"]], f["sentence"]) for f in verdict["findings"]]
     decided += [(gate["outcome"], gate["name"], gate["sentence"]) for gate in gates]
     overall = worst(outcome for outcome, *_ in decided)
     lines = [f"## mobileprune: {overall}", "", f"`{_code(name)}`", ""]

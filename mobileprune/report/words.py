@@ -15,7 +15,7 @@ SAFE = {
     "inconclusive": "This audit cannot tell.",
 }
 ANSWERS = {"pass": "Yes, within what was tested", "fail": "No", "inconclusive": "It cannot be said"}
-QUESTIONS = {
+ASKED = {
     "deployment": "Did conversion and export keep leakage where it was?",
     "ceiling": "Is leakage over all members under the ceiling?",
     "canary_ceiling": "Is leakage on canaries (wrongly labelled members) under the ceiling?",

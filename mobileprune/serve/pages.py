@@ -13,13 +13,7 @@ from mobileprune.report.render import card, html
 from mobileprune.report.sentences import made_by, sparsity_sentence, stored_as
 from mobileprune.report.sweep import sweep_html
 from mobileprune.report.tables import Rows, measured_rows
-from mobileprune.serve.library import (
-    RECENT_SECS,
-    Item,
-    ago,
-    manifest_of,
-    verdict_of,
-)
+from mobileprune.serve.library import RECENT_SECS, Item, ago, manifest_of, verdict_of
 from mobileprune.sweep.output import DOCUMENT
 
 FOLLOW_SECS = 3
