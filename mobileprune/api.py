@@ -44,7 +44,7 @@ from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, Limits, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
-from mobileprune.sweep.run import How, SweepResult, sweep_of
+from mobileprune.sweep.run import SweepOptions, SweepResult, sweep_of
 from mobileprune.tracking import log as log
 
 Where = str | Path
@@ -211,7 +211,7 @@ def sweep(
     output: Where,
     *,
     ctx: Context | None = None,
-    how: How | None = None,
+    how: SweepOptions | None = None,
     **options: Any,
 ) -> SweepResult:
     """Every combination of a grid of options as a measured artifact, the Pareto front, and the one that fits limits.
@@ -219,7 +219,7 @@ def sweep(
     ``plan``: a TOML file with [base], [grid] and [limits], or its values; ``options`` are laid over its base, limits of
     ``how`` over its limits. A sweep that was interrupted goes on when it is called again.
     """
-    return sweep_of(plan, Path(output), ctx or context(), how or How(), **options)
+    return sweep_of(plan, Path(output), ctx or context(), how or SweepOptions(), **options)
 
 
 def explain(source: Where | None = None, **options: Any) -> Explanation:

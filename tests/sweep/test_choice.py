@@ -11,7 +11,7 @@ from mobileprune.errors import ConfigError, UsageError
 from mobileprune.sweep.choice import choose, held, misses
 from mobileprune.sweep.limits import PREFERENCES, Limits
 from mobileprune.sweep.means import OBJECTIVES, cases, numbers, ranked
-from mobileprune.sweep.run import How
+from mobileprune.sweep.run import SweepOptions
 
 Values = dict[str, Any]
 
@@ -142,7 +142,7 @@ def test_means_are_over_the_seeds_of_a_case() -> None:
 
 def test_a_preference_that_is_none_is_refused_before_any_work() -> None:
     with pytest.raises(UsageError, match="unknown preference 'sise': did you mean 'size'"):
-        How(prefer="sise")
+        SweepOptions(prefer="sise")
 
 
 def test_limits_that_are_given_win_over_those_of_the_plan() -> None:
