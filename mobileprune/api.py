@@ -44,7 +44,7 @@ from mobileprune.pipeline.train import train as run_train
 from mobileprune.report import write_report
 from mobileprune.results import Audited, PolicyLike, ReportResult, gated, limits_of
 from mobileprune.runs import RunStore
-from mobileprune.sweep.run import How, SweepResult, sweep_of
+from mobileprune.sweep.run import SweepOptions, SweepResult, sweep_of
 from mobileprune.tracking import log as log
 
 Where = str | Path
@@ -102,9 +102,7 @@ def export(
     made = run_export(folder, config, ctx)
     if not is_same(output, made):
         made = write_artifact(output, made.path / chosen.file, made.manifest, force=force)
-    data = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
-    data |= {"model": config.train.model, "budget": config.prune.budget}  # as reference models need them
-    return report(output, data=data, ctx=ctx, policy=limits, effort=effort)
+    return report(output, data=evaluate.overrides_of(config), ctx=ctx, policy=limits, effort=effort)
 
 
 def bench(
@@ -213,7 +211,7 @@ def sweep(
     output: Where,
     *,
     ctx: Context | None = None,
-    how: How | None = None,
+    how: SweepOptions | None = None,
     **options: Any,
 ) -> SweepResult:
     """Every combination of a grid of options as a measured artifact, the Pareto front, and the one that fits limits.
@@ -221,7 +219,7 @@ def sweep(
     ``plan``: a TOML file with [base], [grid] and [limits], or its values; ``options`` are laid over its base, limits of
     ``how`` over its limits. A sweep that was interrupted goes on when it is called again.
     """
-    return sweep_of(plan, Path(output), ctx or context(), how or How(), **options)
+    return sweep_of(plan, Path(output), ctx or context(), how or SweepOptions(), **options)
 
 
 def explain(source: Where | None = None, **options: Any) -> Explanation:

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mobileprune.artifact import MANIFEST
 from mobileprune.config import SECTIONS
 from mobileprune.errors import MobilepruneError, TargetUnavailableError, UsageError, unknown
 from mobileprune.results import ReportResult
@@ -110,7 +111,7 @@ def _report(client: _Client, result: ReportResult, experiment: str) -> str:
         artifact_sha256=value["manifest"]["sha256"],
         verdict=value["audit"]["verdict"]["overall"],
     )
-    for path in (result.artifact.model_path, result.artifact.path / "manifest.json", *result.paths.values()):
+    for path in (result.artifact.model_path, result.artifact.path / MANIFEST, *result.paths.values()):
         client.inner.log_artifact(run, str(path))
     client.inner.set_terminated(run)
     return run

@@ -78,7 +78,7 @@ DIRECTLY_BELOW: dict[str, Layer] = {
     "options": Layer("the options of verbs laid over a configuration", ["pipeline"]),
     "api": Layer("one function a verb", ["foreign", "inspection", "options", "outputs", "report", "tracking"]),
     "__init__": Layer("the API, imported on first use", ["api"]),
-    "serve": Layer("run stores and artifacts in a browser", ["inspection", "report"]),
+    "serve": Layer("run stores and artifacts in a browser", ["inspection", "report", "sweep"]),
     "cli": Layer("the command line", ["__init__", "serve"]),
     "__main__": Layer("`python -m mobileprune`", ["cli"]),
 }

@@ -13,8 +13,8 @@ import mobileprune
 from mobileprune.errors import TargetUnavailableError
 from mobileprune.files import sha256
 from mobileprune.sweep.limits import Limits
-from mobileprune.sweep.run import How
-from mobileprune.sweep.timing import Timing
+from mobileprune.sweep.run import SweepOptions
+from mobileprune.sweep.timing import TimingOptions
 
 BASE = {"members": 60, "epochs": 2, "retrain_epochs": 1, "method": "magnitude"}
 
@@ -56,7 +56,7 @@ def test_a_report_is_a_run_with_its_files(
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_bench", "exporter_once")
 def test_a_sweep_is_a_run_with_one_for_each_point(client: Any, store: Path) -> None:
-    how = How(limits=Limits(max_bytes=10**6), timing=Timing(1, 5, 0.0))
+    how = SweepOptions(limits=Limits(max_bytes=10**6), timing=TimingOptions(1, 5, 0.0))
     plan = {"name": "two", "base": BASE, "grid": {"sparsity": [0.5, 0.9]}}
     result = mobileprune.sweep(plan, "out", ctx=mobileprune.context(store), how=how)
     parent = client().get_run(mobileprune.log(result, "mlflow:sqlite:///mlflow.db"))

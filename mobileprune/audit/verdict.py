@@ -26,11 +26,12 @@ Question = Literal["deployment", "ceiling", "canary_ceiling"]
 SEVERITY: dict[Outcome, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 CAVEAT = "A black-box attack is a lower bound on leakage: a stronger attack may find more."
-SUBJECTS: dict[Question, str] = {
+QUESTIONS: dict[Question, str] = {
     "deployment": "leakage added by deployment",
     "ceiling": "leakage over all members",
     "canary_ceiling": "leakage on canaries",
 }
+GROUPS: dict[str, str] = {"all": "all members", "canaries": "canaries"}
 METRICS: dict[Metric, str] = {"auc": "AUC", "tpr_at_1pct_fpr": "TPR at 1% FPR"}
 
 
@@ -170,7 +171,7 @@ def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:
         "fail": f"is above the limit (lower bound {low:.3f} > {shown.limit:.3f}: {where})",
         "inconclusive": f"may lie on either side of the limit {shown.limit:.3f} ({low:.3f} to {high:.3f}: {where})",
     }
-    sentence = f"{SUBJECTS[question].capitalize()} {words[verdict]}."
+    sentence = f"{QUESTIONS[question].capitalize()} {words[verdict]}."
     more = more_needed(compared) if verdict == "inconclusive" else None
     return Finding(
         question, verdict, shown.estimate, shown.limit, shown.attack, shown.group, shown.metric, sentence, more
@@ -180,5 +181,5 @@ def _decide(question: Question, compared: Sequence[Comparison]) -> Finding:
 def _undecided(question: Question, group: Group, limit: float, reason: str, shown: Comparison | None = None) -> Finding:
     estimate = shown.estimate if shown else not_resolvable(reason, confidence=0.0, method="none")
     metric = shown.metric if shown else "auc"
-    sentence = f"It cannot be said whether {SUBJECTS[question]} keeps to the limit {limit:.3f}: {reason}."
+    sentence = f"It cannot be said whether {QUESTIONS[question]} keeps to the limit {limit:.3f}: {reason}."
     return Finding(question, "inconclusive", estimate, limit, shown.attack if shown else None, group, metric, sentence)

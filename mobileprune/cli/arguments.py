@@ -19,8 +19,8 @@ from mobileprune.engines import Engine
 from mobileprune.errors import UsageError
 from mobileprune.foreign import ForeignModel
 from mobileprune.sweep.limits import Limits
-from mobileprune.sweep.run import How
-from mobileprune.sweep.timing import Timing
+from mobileprune.sweep.run import SweepOptions
+from mobileprune.sweep.timing import TimingOptions
 
 
 def given(args: argparse.Namespace, flags: Iterable[str]) -> dict[str, Any]:
@@ -63,13 +63,13 @@ def check_timing(args: argparse.Namespace) -> None:
         raise UsageError("--num-runs must be at least 1, --warmup-runs at least 0, --min-secs in [0, 3600)")
 
 
-def how(args: argparse.Namespace) -> How:
+def how(args: argparse.Namespace) -> SweepOptions:
     """Of a sweep."""
     check_timing(args)
-    return How(
+    return SweepOptions(
         Engine(args.engine, args.jobs, args.address),
         Effort(**given(args, (item.name for item in fields(Effort) if item.name not in OF_ENGINES))),
         Limits(**given(args, (item.name for item in fields(Limits)))),
         args.prefer,
-        Timing(args.warmup_runs, args.num_runs, args.min_secs),
+        TimingOptions(args.warmup_runs, args.num_runs, args.min_secs),
     )

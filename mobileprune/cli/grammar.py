@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mobileprune.cli.flags import OF_ENGINES, Argument, Group, argument, of_engines, of_fields
 from mobileprune.config import SECTIONS, DataConfig, Effort
+from mobileprune.serve import DEFAULT_PORT
 from mobileprune.sweep.limits import PREFERENCES, Limits
 
 POLICY = {
@@ -242,7 +243,7 @@ VERBS = {
                 metavar="FOLDER",
                 help="run store, or folder with artifacts or sweeps in it (default: the run store)",
             ),
-            argument("--port", type=int, default=8765, help="0: any that is free (default: 8765)"),
+            argument("--port", type=int, default=DEFAULT_PORT, help=f"0: any that is free (default: {DEFAULT_PORT})"),
         ),
     ),
     "explain": Verb(

@@ -69,9 +69,8 @@ def _show_difference(value: dict[str, Any]) -> None:
         print("the model files are the same, byte for byte")
     if value["measured"]:
         print_table(plain_rows(measured_rows(value)), "measured, by the report of each")
-    for side, why in zip("AB", value["unread"], strict=True):
-        if why:
-            print(printable(f"nothing measured of {side}: {why}"))
+    for sentence in tables.unread(value):
+        print(printable(sentence))
     for caveat in value["caveats"]:
         print(printable(f"note: {caveat}"))
     print_table(tables.value_rows(value), "file")

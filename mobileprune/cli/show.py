@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.bench import BenchResult
 from mobileprune.bench.on_device import DeviceBench
 from mobileprune.cli.printing import plain, plain_rows, print_table, printable
@@ -27,9 +28,10 @@ from mobileprune.report.sentences import (
     power_sentences,
     sparsity_sentence,
 )
-from mobileprune.report.tables import GROUPS, attack_rows, bench_rows, percent, rate_rows, summary_rows
+from mobileprune.report.sweep_tables import case_rows, options_text
+from mobileprune.report.tables import attack_rows, bench_rows, percent, rate_rows, summary_rows
 from mobileprune.results import Audited, ReportResult
-from mobileprune.sweep.markdown import case_rows, front, headline
+from mobileprune.sweep.markdown import headline
 from mobileprune.sweep.output import TEXT
 from mobileprune.sweep.run import SweepResult
 
@@ -161,9 +163,9 @@ def report(result: ReportResult) -> None:
 
 def sweep(result: SweepResult) -> None:
     value = result.value
-    print_table(plain_rows(case_rows(value, front(value))), "Pareto front, means over seeds")
+    print_table(plain_rows(case_rows(value, value["front"], brief=True)), "Pareto front, means over seeds")
     for each in value["failed"]:
-        print(f"failed: {', '.join(f'{name} {option}' for name, option in each['options'].items())}: {each['error']}")
+        print(printable(f"failed: {options_text(each['options'])}: {each['error']}"))
     for note in value["notes"]:
         print(note)
     print(headline(value))

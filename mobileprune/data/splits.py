@@ -68,6 +68,15 @@ class Splits:
             "test": len(self.test),
         }
 
+    def described(self) -> dict[str, Any]:
+        """As results name the data."""
+        return {
+            "name": self.images.name,
+            "split_sha256": self.sha256(),
+            "membership": self.membership,
+            "counts": self.counts(),
+        }
+
 
 def default_canaries(dataset: str) -> float:
     """A tenth for the named research sets; none for ``folder:`` and ``npz:``, whose models are made to be shipped."""

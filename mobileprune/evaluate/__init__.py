@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mobileprune.evaluate.asking import Subject, ask, of_artifact, of_source
 from mobileprune.evaluate.on_device import OnDevice
-from mobileprune.evaluate.relatives import Relatives, audit_data, config_of, relatives
+from mobileprune.evaluate.relatives import Relatives, audit_data, config_of, overrides_of, relatives
 from mobileprune.evaluate.results import AttackResult, AuditResult, result, verdict
 from mobileprune.evaluate.subjects import asked_there, copies, subjects
 
@@ -25,6 +25,7 @@ __all__ = [
     "copies",
     "of_artifact",
     "of_source",
+    "overrides_of",
     "relatives",
     "result",
     "subjects",

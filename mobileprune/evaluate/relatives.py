@@ -33,6 +33,13 @@ def config_of(artifact: Artifact, overrides: dict[str, Any]) -> Config:
     return Config(data=data_from_lineage(recorded, overrides), seed=recorded["seed"])
 
 
+def overrides_of(config: Config) -> dict[str, Any]:
+    """What lineages do not tell but an audit of an artifact made with ``config`` needs: where the data lie, and what
+    reference models are made from."""
+    data, train, prune = config.data, config.train, config.prune
+    return {"dataset": data.dataset, "data_dir": data.data_dir, "model": train.model, "budget": prune.budget}
+
+
 def audit_data(artifact: Artifact, overrides: dict[str, Any]) -> Splits:
     """The very split that the artifact was trained on; DataError when it cannot be had again."""
     recorded = artifact.manifest.lineage["data"]

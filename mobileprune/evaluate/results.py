@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.intervals import Estimate, mover_difference, rate
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
-from mobileprune.audit.verdict import Policy, Verdict, judge
+from mobileprune.audit.verdict import GROUPS, Policy, Verdict, judge
 from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
 from mobileprune.data.splits import Splits
@@ -28,7 +28,6 @@ MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
 )
-WORDS: dict[Group, str] = {"all": "all members", "canaries": "canaries"}
 MANY_UNSTABLE = 0.05
 LEAST_SKILL = 0.15
 """(accuracy - g) / (1 - g), g that of answering with the most frequent class always: a model that knows hardly more."""
@@ -113,6 +112,12 @@ def subject_result(subject: Subject) -> SubjectResult:
     return SubjectResult(subject.name, accuracy, tested, measure(scores), best, distributions(scores), skipped)
 
 
+def exposed(subject: Subject, found: SubjectResult, files: Sequence[str]) -> Exposure:
+    """By the attack with the highest AUC over all members; UsageError where no attack could be run."""
+    drawn = found.distributions.get("all")
+    return exposure(subject.scores, drawn.attack if drawn else highest_auc(subject.scores), files=files)
+
+
 def result(
     artifact: Artifact,
     splits: Splits,
@@ -121,27 +126,27 @@ def result(
     on_device: OnDevice | None = None,
 ) -> AttackResult:
     """Every attack on the answers of ``asked``, which were got with ``effort``."""
-    found = asked["artifact"].scores
-    groups, drawn = found.groups(), splits.membership == "drawn"
-    data = {
-        "name": splits.images.name,
-        "split_sha256": splits.sha256(),
-        "membership": splits.membership,
-        "counts": splits.counts(),
-    }
+    groups, drawn = asked["artifact"].scores.groups(), splits.membership == "drawn"
+    subjects = {name: subject_result(subject) for name, subject in asked.items()}
     return AttackResult(
         artifact,
-        data,
+        splits.described(),
         effort,
-        {name: subject_result(subject) for name, subject in asked.items()},
+        subjects,
         {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
-        exposure(found, highest_auc(found), files=files_asked_about(splits)),
-        tuple(_notes(artifact, splits, asked, on_device)),
+        exposed(asked["artifact"], subjects["artifact"], files_asked_about(splits)),
+        tuple(_notes(artifact, splits, asked, subjects, on_device)),
         on_device,
     )
 
 
-def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject], on_device: OnDevice | None) -> Iterator[str]:
+def _notes(
+    artifact: Artifact,
+    splits: Splits,
+    asked: dict[str, Subject],
+    subjects: dict[str, SubjectResult],
+    on_device: OnDevice | None,
+) -> Iterator[str]:
     missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
     for name, words in missing.items():
         if name not in asked:
@@ -154,7 +159,7 @@ def _notes(artifact: Artifact, splits: Splits, asked: dict[str, Subject], on_dev
     if guesses := guessing(asked["artifact"]):
         yield guesses
     if "dense" in asked:
-        yield from _added_by_pruning(asked["artifact"], asked["dense"])
+        yield from _added_by_pruning(subjects["artifact"], subjects["dense"])
     if not artifact.manifest.lineage["held_out_unseen"]:
         yield MEMBERSHIP_UNKNOWN
     yield from stated(splits)
@@ -186,14 +191,14 @@ def guessing(subject: Subject) -> str:
     )
 
 
-def _added_by_pruning(file: Subject, dense: Subject) -> Iterator[str]:
+def _added_by_pruning(file: SubjectResult, dense: SubjectResult) -> Iterator[str]:
     """Where the file surely leaks more than the dense model, by the strongest attack on each."""
-    for group, scores in file.scores.groups().items():
-        ours, theirs = (strongest(part).auc.edges for part in (scores, dense.scores.groups()[group]))
+    for group, best in file.strongest.items():
+        ours, theirs = best.auc.edges, dense.strongest[group].auc.edges
         more, low, high = mover_difference(ours, theirs) if ours and theirs else (0.0, 0.0, 0.0)
         if low > 0:
             said = "the exported file leaks more than the dense model, AUC"
-            yield f"{WORDS[group]}: {said} +{more:.3f} [{low:.3f}, {high:.3f}]"
+            yield f"{GROUPS[group]}: {said} +{more:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _hardening_notes(artifact: Artifact) -> Iterator[str]:

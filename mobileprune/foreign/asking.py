@@ -73,15 +73,9 @@ def of_asked(
     question = Asked("artifact", {**(model.identity or {}), "outputs": found}, predict, None, SHOWS[found], model.name)
     with nullcontext(context) if model.identity else _forgotten(context) as place:
         subject = ask(question, splits, place, effort)
-    named = {
-        "name": splits.images.name,
-        "split_sha256": splits.sha256(),
-        "membership": splits.membership,
-        "counts": splits.counts(),
-    }
     size = file_size(given) if isinstance(given, Path) else None
     what = described(model.kind, model.name, model.sha256, found)
-    return Examined(subject, what, named, effort, tuple(notes), size, files_asked_about(splits))
+    return Examined(subject, what, splits.described(), effort, tuple(notes), size, files_asked_about(splits))
 
 
 def _place(name: str, count: int) -> Where:

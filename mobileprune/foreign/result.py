@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mobileprune.audit.exposure import Exposure, exposure
+from mobileprune.audit.exposure import Exposure
 from mobileprune.audit.gates import Gate, Gates, worst
-from mobileprune.audit.selection import highest_auc
 from mobileprune.audit.verdict import EXIT_CODES, Verdict, judge
 from mobileprune.config import Effort
-from mobileprune.evaluate.results import SubjectResult, guessing, subject_result
+from mobileprune.evaluate.results import SubjectResult, exposed, guessing, subject_result
 from mobileprune.foreign.subject import Examined
 
 
@@ -52,7 +51,7 @@ def result(found: Examined, gates: Gates | None = None) -> ForeignResult:
     """The attacks; judged too with ``gates``, of which a model without a source leaves some inconclusive."""
     scores = found.subject.scores
     measured = subject_result(found.subject)
-    who = exposure(scores, highest_auc(scores), files=found.files)
+    who = exposed(found.subject, measured, found.files)
     guesses = guessing(found.subject)
     notes = (*found.notes, *([guesses] if guesses else []))
     attacked = ForeignResult(found.model, found.data, found.effort, measured, who, notes)

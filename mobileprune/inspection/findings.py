@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mobileprune.artifact import MANIFEST, Artifact
 from mobileprune.export.lint import findings_of
+from mobileprune.inspection.reported import REPORT
 
-REPORT_FILES = ("report.html", "report.md", "report.json", "card.html")
+REPORT_FILES = ("report.html", "report.md", REPORT, "card.html")
 """Files that may lie beside an artifact's own."""
 
 

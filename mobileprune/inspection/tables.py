@@ -84,6 +84,12 @@ def layer_difference_rows(difference: dict[str, Any]) -> Rows:
     return rows
 
 
+def unread(difference: dict[str, Any]) -> list[str]:
+    """Of which side no report was read, and why."""
+    sides = zip("AB", difference["unread"], strict=True)
+    return [f"nothing measured of {side}: {why}" for side, why in sides if why]
+
+
 def pair_rows(pairs: dict[str, Any], what: str) -> Rows:
     rows: Rows = [(what, "A", "B")]
     rows += [(name, number(a), number(b)) for name, (a, b) in pairs.items()]

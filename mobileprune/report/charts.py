@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.axes import Axis
-from mobileprune.report.tables import GROUPS, SUBJECTS, estimate, highest
+from mobileprune.report.tables import SUBJECTS, estimate, highest
 
 WIDTH, HEIGHT = 360, 260
 LOWEST = 1e-3

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mobileprune.report.cells import at
-from mobileprune.report.tables import Rows, estimate, ratio
+from mobileprune.report.tables import LATENCIES, MEMORY, SIZES, UNKNOWN, Rows, cost_rows, estimate, ratio
 
 MAX_NODES = 15
 """Of a profile that a table shows; the JSON has all."""
-UNKNOWN = "-"
 PLACE, ANSWERS = "device_bench", ("audit", "on_device")
 """Where a report keeps what was measured on a device, and how the answers there differ."""
 
@@ -25,25 +24,17 @@ def device_sentence(value: dict[str, Any]) -> str:
 
 
 def device_bench_rows(value: dict[str, Any]) -> Rows:
-    """The artifact beside the baseline."""
-    found = {"exported file": ("artifact", value["artifact"]), "dense": ("baseline", value["baseline"])}
-    columns = {words: (name, costs) for words, (name, costs) in found.items() if costs}
-    rows: Rows = [("", *columns)]
-
-    def row(words: str, key: str, text: Callable[[Any], str]) -> None:
-        cells = [_cost(costs, name, key, text) for name, costs in columns.values()]
-        if any(cell != UNKNOWN for cell in cells):
-            rows.append((words, *cells))
-
-    for key in ("p50", "p90", "p99"):
-        row(f"latency {key}", f"latency_ms.{key}", "{:.3f} ms".format)
-    row("load time", "load_ms", "{:.1f} ms".format)
-    row("first run", "first_run_ms", "{:.1f} ms".format)
-    row("instructions per inference", "instructions", "{:,}".format)
-    for words, key in {"file size": "size_bytes", "deflated": "deflated_bytes"}.items():
-        row(words, key, _kib)
-    for words, key in {"peak memory": "peak_memory_bytes", "memory added by loading": "added_memory_bytes"}.items():
-        row(words, key, _kib)
+    """The artifact beside the baseline, without what is known of neither, as times on an emulated device."""
+    shown: dict[str, tuple[str, Callable[[Any], str]]] = {
+        **LATENCIES,
+        "load_ms": ("load time", "{:.1f} ms".format),
+        "first_run_ms": ("first run", "{:.1f} ms".format),
+        "instructions": ("instructions per inference", "{:,}".format),
+        **SIZES,
+        **MEMORY,
+    }
+    head, *rows = cost_rows(value, PLACE, shown)
+    rows = [head, *(row for row in rows if any(cell != UNKNOWN for cell in row[1:]))]
     if speed := value["speedup"]:
         rows.append(("speed-up", at(ratio(speed), PLACE, "speedup"), "1"))
     if fewer := value["fewer_instructions"]:
@@ -87,15 +78,3 @@ def on_device_rows(value: dict[str, Any], group: str) -> Rows:
         here = at(estimate(value["auc"][group][name]), *ANSWERS, "auc", group, name)
         rows.append((name, here, at(estimate(difference, digits=4), *ANSWERS, "auc_difference", group, name)))
     return rows
-
-
-def _cost(costs: dict[str, Any], name: str, key: str, text: Callable[[Any], str]) -> str:
-    """What was measured under the dotted ``key``; UNKNOWN where it was not, as times on an emulated device."""
-    value: Any = costs
-    for part in key.split("."):
-        value = None if value is None else value[part]
-    return UNKNOWN if value is None else at(text(value), PLACE, name, *key.split("."))
-
-
-def _kib(count: int) -> str:
-    return f"{count / 1024:,.1f} KiB"

@@ -15,7 +15,6 @@ LINE = 240
 """What is not longer, in characters, and holds no anchor stays on one line."""
 MOST_NUMBERS = 24
 """A longer list is counted, not shown; the JSON for programs has it."""
-NO_CURVE: dict[str, list[float]] = {"fpr": [], "tpr": []}
 
 
 class Raw:

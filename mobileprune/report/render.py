@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from mobileprune.audit.gates import worst
-from mobileprune.audit.verdict import SEVERITY
+from mobileprune.audit.verdict import GROUPS, SEVERITY
 from mobileprune.report.advice import advice
 from mobileprune.report.charts import histogram_chart, latency_chart, roc_chart
 from mobileprune.report.device import (
@@ -16,6 +15,7 @@ from mobileprune.report.device import (
     on_device_rows,
     on_device_title,
 )
+from mobileprune.report.markdown import line, table, text
 from mobileprune.report.page import render
 from mobileprune.report.raw import Raw, thinned
 from mobileprune.report.sentences import (
@@ -28,7 +28,6 @@ from mobileprune.report.sentences import (
     stored_as,
 )
 from mobileprune.report.tables import (
-    GROUPS,
     Rows,
     attack_rows,
     bench_rows,
@@ -38,7 +37,7 @@ from mobileprune.report.tables import (
     rate_rows,
     summary_rows,
 )
-from mobileprune.report.words import ANSWERS, QUESTIONS, SAFE, costs, in_plain_words, not_tested, not_tried
+from mobileprune.report.words import ANSWERS, ASKED, SAFE, costs, in_plain_words, not_tested, not_tried
 
 INTERVALS = "Brackets are 95 % intervals. AUC 0.5: the attacker guesses; 1: every member is recognised."
 
@@ -60,28 +59,18 @@ def card(value: dict[str, Any]) -> str:
 
 def markdown(value: dict[str, Any]) -> str:
     content = _content(value)
-    lines = [f"# mobileprune report: {content['overall']}", "", content["verdict"]["sentence"], ""]
-    lines += [f"- {f['question']} **{f['answer']}** {f['sentence']}" for f in content["findings"]]
-    lines += [f"- **{gate['outcome']}** {_plain(gate['sentence'])}" for gate in content["gates"]]
-    lines += ["", "## Cost", "", *(f"- {what.strip()}: {_plain(''.join(parts))}" for what, parts in content["costs"])]
+    lines = [f"# mobileprune report: {content['overall']}", "", line(content["verdict"]["sentence"]), ""]
+    lines += [f"- {f['question']} **{f['answer']}** {text(f['sentence'])}" for f in content["findings"]]
+    lines += [f"- **{gate['outcome']}** {text(gate['sentence'])}" for gate in content["gates"]]
+    lines += ["", "## Cost", "", *(f"- {what.strip()}: {text(''.join(parts))}" for what, parts in content["costs"])]
     for _, _, tables in content["sections"]:
         for title, rows in tables:
-            lines += ["", f"## {title}", "", *_markdown_table(rows)]
-    lines += ["", *(f"- {_plain(item)}" for item in content["findings_beside"])]
-    lines += ["", "## Not tested", "", *(f"- {_plain(item)}" for item in (*content["not_tested"], *content["notes"]))]
-    lines += ["", "## Made by", "", *(f"- {_plain(item)}" for item in content["made_by"])]
-    lines += ["", content["verdict"]["caveat"], "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
+            lines += ["", f"## {text(title)}", "", *table(rows)]
+    lines += ["", *(f"- {line(item)}" for item in content["findings_beside"])]
+    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in (*content["not_tested"], *content["notes"]))]
+    lines += ["", "## Made by", "", *(f"- {line(item)}" for item in content["made_by"])]
+    lines += ["", line(content["verdict"]["caveat"]), "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """One line that Markdown shows as it is."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
-
-
-def _markdown_table(rows: Rows) -> list[str]:
-    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
-    return [text[0], "|" + " --- |" * len(rows[0]), *text[1:]]
 
 
 def _groups(value: dict[str, Any]) -> list[str]:
@@ -122,7 +111,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
     verdict, kernels = audit["verdict"], manifest["storage"].get("kernels")
     findings = [
         {
-            "question": QUESTIONS[found["question"]],
+            "question": ASKED[found["question"]],
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mobileprune.report.tables import GROUPS
+from mobileprune.audit.verdict import GROUPS
 
 
 def sparsity_sentence(value: dict[str, Any]) -> str:

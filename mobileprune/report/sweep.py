@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from mobileprune.report.axes import Axis
-from mobileprune.report.cells import at
 from mobileprune.report.charts import HEIGHT, WIDTH, Chart, Shape, dot, line
 from mobileprune.report.page import render
 from mobileprune.report.raw import Raw
-from mobileprune.report.tables import Rows, estimate
+from mobileprune.report.sweep_tables import ACCURACY, NUMBERS, case_rows, numbering, options_text, point_rows
 from mobileprune.report.words import not_tested, not_tried
 
-ACCURACY = "test_accuracy"
-NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
-    ACCURACY: ("test accuracy", "{:.1%}".format),
-    "accuracy_drop": ("below dense, points", "{:.1f}".format),
-    "size_bytes": ("file, bytes", "{:,.0f}".format),
-    "deflated_bytes": ("deflated, bytes", "{:,.0f}".format),
-    "latency_ms": ("latency, ms", "{:.3f}".format),
-    "speedup": ("speed-up", "{:.2f}x".format),
-    "auc": ("attack AUC, all members", "{:.3f}".format),
-    "canary_auc": ("attack AUC, canaries", "{:.3f}".format),
-}
-"""Key of a case's means -> heading and how it is written."""
 LOG = ("size_bytes", "deflated_bytes", "latency_ms", "speedup")
 MARGIN = 0.06
 LIFT = 12
@@ -56,60 +43,15 @@ def sweep_html(value: dict[str, Any]) -> str:
         front=case_rows(value, front),
         all_cases=case_rows(value, [case["id"] for case in value["cases"]]),
         points=point_rows(value),
+        failed=[(options_text(each["options"]), each["error"]) for each in value["failed"]],
         not_tried=[short for short, _ in not_tried(value["effort"])],
         not_tested=not_tested(value["effort"]),
     )
 
 
-def options_text(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items()) or "defaults"
-
-
 def _grid_value(value: Any) -> str:
     """One value of an axis; several options that it sets together are an object."""
     return options_text(value) if isinstance(value, dict) else str(value)
-
-
-def case_rows(value: dict[str, Any], ids: list[str]) -> Rows:
-    """One line a case, in the order of ``ids``; numbers are means over seeds with their intervals."""
-    place = {case["id"]: index for index, case in enumerate(value["cases"])}
-    keys = [key for key in NUMBERS if any(key in case["means"] for case in value["cases"])]
-    rows: Rows = [("options", "no.", *(NUMBERS[key][0] for key in keys), "front", "misses")]
-    numbers = numbering(value)
-    for each in ids:
-        case = value["cases"][place[each]]
-        cells = []
-        for key in keys:
-            mean = case["means"].get(key)
-            cells.append("-" if mean is None else at(_mean(key, mean), "cases", place[each], "means", key))
-        rank = "-" if case["rank"] is None else str(case["rank"])
-        misses = ", ".join(miss["limit"] for miss in case["misses"]) or "-"
-        rows.append((options_text(case["options"]), numbers.get(each, "-"), *cells, rank, misses))
-    return rows
-
-
-def point_rows(value: dict[str, Any]) -> Rows:
-    """One line an artifact: the verdict and its own intervals."""
-    rows: Rows = [("options", "seed", "verdict", "test accuracy", "AUC, all members", "AUC, canaries", "sha256")]
-    for index, point in enumerate(value["points"]):
-        accuracy, canaries = point[ACCURACY], point["canary_auc"]
-        rows.append(
-            (
-                options_text(point["options"]),
-                str(point["seed"]),
-                at(point["verdict"], "points", index, "verdict"),
-                "-" if accuracy is None else at(f"{accuracy:.1%}", "points", index, ACCURACY),
-                at(estimate(point["auc"]["auc"]), "points", index, "auc", "auc"),
-                "-" if canaries is None else at(estimate(canaries["auc"]), "points", index, "canary_auc", "auc"),
-                point["artifact_sha256"][:12],
-            )
-        )
-    return rows
-
-
-def numbering(value: dict[str, Any]) -> dict[str, str]:
-    """Case -> its number in drawings and tables: those on the front, the most accurate first."""
-    return {case: str(number) for number, case in enumerate(value["front"], 1)}
 
 
 def pareto_charts(value: dict[str, Any]) -> Iterator[tuple[str, Chart]]:
@@ -183,10 +125,3 @@ def _axis(values: list[float], size: int, label: str, *, log: bool = False, perc
         return Axis(low / 1.15, high * 1.15, size, label, log=True)
     margin = (high - low) * MARGIN or 0.01
     return Axis(low - margin, high + margin, size, label, percent=percent)
-
-
-def _mean(key: str, mean: dict[str, Any]) -> str:
-    write = NUMBERS[key][1]
-    if mean["low"] is None or mean["low"] == mean["high"]:
-        return write(mean["mean"])
-    return f"{write(mean['mean'])} [{write(mean['low'])}, {write(mean['high'])}]"

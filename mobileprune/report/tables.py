@@ -5,17 +5,28 @@ Cells with a number know where in the document of `report` it stands, which the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import Cell, at
 
 Rows = list[tuple[str, ...]]
 SUBJECTS = {"dense": "dense", "source": "pruned (PyTorch)", "artifact": "exported file"}
-GROUPS = {"all": "all members", "canaries": "canaries"}
 SUBJECT = ("audit", "subjects")
 COSTS = {"dense": "baseline"}
 """The subjects whose costs the benchmark has under another name."""
+BENCH = "bench"
+UNKNOWN = "-"
+
+
+def kib(count: int) -> str:
+    return f"{count / 1024:,.1f} KiB"
+
+
+LATENCIES = {f"latency_ms.{key}": (f"latency {key}", "{:.3f} ms".format) for key in ("p50", "p90", "p99")}
+SIZES = {"size_bytes": ("file size", kib), "deflated_bytes": ("deflated", kib)}
+MEMORY = {"peak_memory_bytes": ("peak memory", kib), "added_memory_bytes": ("memory added by loading", kib)}
 
 
 def estimate(value: dict[str, Any], digits: int = 3) -> str:
@@ -53,10 +64,6 @@ def kernel_rows(kernels: dict[str, Any]) -> Rows:
     return rows
 
 
-def _bytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1024:,.1f} KiB"
-
-
 def summary_rows(value: dict[str, Any]) -> Rows:
     """Before and after, privacy beside accuracy beside cost."""
     subjects = value["audit"]["subjects"]
@@ -75,9 +82,9 @@ def summary_rows(value: dict[str, Any]) -> Rows:
         if group in subjects["artifact"]["measurements"]:
             rows += _leakage_rows({n: subjects[n] for n in names}, group)
 
-    def cost(key: str, text: Callable[[Any], str] = _bytes) -> list[str]:
+    def cost(key: str, text: Callable[[Any], str] = kib) -> list[str]:
         """Of what the benchmark measured under the dotted ``key``."""
-        return [cost_cell(costs[n], COSTS.get(n, n), key, text) for n in names]
+        return [cost_cell(costs[n], BENCH, COSTS.get(n, n), key, text) for n in names]
 
     rows.append(row("file size", cost("size_bytes")))
     rows.append(row("deflated (app store)", cost("deflated_bytes")))
@@ -86,7 +93,7 @@ def summary_rows(value: dict[str, Any]) -> Rows:
     rows.append(row("latency p50", cost("latency_ms.p50", "{:.3f} ms".format)))
     speed = value["bench"]["speedup"]
     if speed:
-        by_name = {"dense": "1", "source": "-", "artifact": at(ratio(speed), "bench", "speedup")}
+        by_name = {"dense": "1", "source": "-", "artifact": at(ratio(speed), BENCH, "speedup")}
         rows.append(row("speed-up", [by_name[n] for n in names]))
     return rows
 
@@ -112,38 +119,38 @@ def ratio(value: dict[str, Any]) -> str:
     return f"{value['value']:.2f}x [{value['low']:.2f}, {value['high']:.2f}]"
 
 
-def cost_cell(costs: dict[str, Any] | None, name: str, key: str, text: Callable[[Any], str]) -> str:
-    """One cost of the benchmark, under the dotted ``key``; ``name``: artifact or baseline."""
-    if costs is None:
-        return "-"
+def cost_cell(costs: Mapping[str, Any] | None, place: str, name: str, key: str, text: Callable[[Any], str]) -> str:
+    """What a benchmark measured under the dotted ``key`` of ``name``, artifact or baseline; UNKNOWN where it did not.
+
+    ``place``: where a report keeps that benchmark.
+    """
     path, value = key.split("."), costs
     for part in path:
-        value = value[part]
-    return at(text(value), "bench", name, *path)
+        value = None if value is None else value[part]
+    return UNKNOWN if value is None else at(text(value), place, name, *path)
 
 
-def bench_rows(value: dict[str, Any]) -> Rows:
+def cost_rows(value: dict[str, Any], place: str, shown: Mapping[str, tuple[str, Callable[[Any], str]]]) -> Rows:
+    """The artifact beside the baseline. ``shown``: dotted key -> words, and how its numbers are written."""
     found = {"exported file": ("artifact", value["artifact"]), "dense": ("baseline", value["baseline"])}
     columns = {words: (name, costs) for words, (name, costs) in found.items() if costs}
     rows: Rows = [("", *columns)]
+    for key, (words, text) in shown.items():
+        rows.append((words, *(cost_cell(costs, place, name, key, text) for name, costs in columns.values())))
+    return rows
 
-    def row(words: str, key: str, text: Callable[[Any], str]) -> None:
-        rows.append((words, *(cost_cell(costs, name, key, text) for name, costs in columns.values())))
 
-    for key in ("p50", "p90", "p99"):
-        row(f"latency {key}", f"latency_ms.{key}", "{:.3f} ms".format)
-    row("load time", "load_ms", "{:.1f} ms".format)
-    row("file size", "size_bytes", _bytes)
-    row("deflated", "deflated_bytes", _bytes)
-    row("peak memory", "peak_memory_bytes", _bytes)
-    row("memory added by loading", "added_memory_bytes", _bytes)
-    weights = [at(f"{c['nonzeros']:,} of {c['weights']:,}", "bench", name, "nonzeros") for name, c in columns.values()]
-    rows.append(("nonzero weights", *weights))
+def bench_rows(value: dict[str, Any]) -> Rows:
+    rows = cost_rows(value, BENCH, {**LATENCIES, "load_ms": ("load time", "{:.1f} ms".format), **SIZES, **MEMORY})
+    sides = [(name, value[name]) for name in ("artifact", "baseline") if value[name]]
+    rows.append(
+        ("nonzero weights", *(at(f"{c['nonzeros']:,} of {c['weights']:,}", BENCH, n, "nonzeros") for n, c in sides))
+    )
     if speed := value["speedup"]:
-        rows.append(("speed-up", at(ratio(speed), "bench", "speedup"), "1"))
+        rows.append(("speed-up", at(ratio(speed), BENCH, "speedup"), "1"))
     if (kernels := value["kernels"]) and (by := kernels["speedup"]):
-        ours = at(ratio(by), "bench", "kernels", "speedup")
-        rows.append(("  by native kernels, same file", ours, *("-" for _ in [*columns][1:])))
+        ours = at(ratio(by), BENCH, "kernels", "speedup")
+        rows.append(("  by native kernels, same file", ours, *("-" for _ in sides[1:])))
     return rows
 
 
@@ -205,9 +212,9 @@ def measured_rows(compared: dict[str, Any]) -> Rows:
     shown: dict[str, tuple[str, Callable[[Any], str]]] = {
         "verdict": ("verdict", str),
         "test_accuracy": ("test accuracy", "{:.1%}".format),
-        "auc": ("attack AUC, all members", estimate),
+        "auc": (f"attack AUC, {GROUPS['all']}", estimate),
         "attack": ("  strongest attack", str),
-        "canary_auc": ("attack AUC, canaries", estimate),
+        "canary_auc": (f"attack AUC, {GROUPS['canaries']}", estimate),
         "canary_attack": ("  strongest attack", str),
         "latency_p50_ms": ("latency p50", "{:.3f} ms".format),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import Cell, at
-from mobileprune.report.tables import GROUPS, SUBJECT, ratio
+from mobileprune.report.tables import SUBJECT, ratio
 
 SAFE = {
     "pass": "Yes, within what was tested.",
@@ -14,7 +15,7 @@ SAFE = {
     "inconclusive": "This audit cannot tell.",
 }
 ANSWERS = {"pass": "Yes, within what was tested", "fail": "No", "inconclusive": "It cannot be said"}
-QUESTIONS = {
+ASKED = {
     "deployment": "Did conversion and export keep leakage where it was?",
     "ceiling": "Is leakage over all members under the ceiling?",
     "canary_ceiling": "Is leakage on canaries (wrongly labelled members) under the ceiling?",

@@ -14,12 +14,13 @@ from mobileprune.artifact import MANIFEST, Manifest, parse_manifest
 from mobileprune.errors import ArtifactError, MobilepruneError
 from mobileprune.inspection.reported import REPORT, document
 from mobileprune.runs import RECORD
+from mobileprune.sweep.output import DOCUMENT
 
 DEPTH = 5
 """How far below a folder is looked; a run store's artifacts lie three deep."""
 MOST = 20_000
 """Folders that one look goes through."""
-SWEEP, PARTIAL = "sweep.json", "partial"
+PARTIAL = "partial"
 RECENT_SECS = 600
 """A step whose partial result was last touched longer ago is taken for one that was killed."""
 
@@ -72,7 +73,7 @@ def _below(root: Path, name: str) -> Iterator[Item]:
             continue
         # What starts with a dot is a temporary name of somebody who is writing.
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if len(inside.parts) < DEPTH else []
-        for file, kind in ((MANIFEST, "artifact"), (SWEEP, "sweep"), (RECORD, "step")):
+        for file, kind in ((MANIFEST, "artifact"), (DOCUMENT, "sweep"), (RECORD, "step")):
             if file in files and not (path / file).is_symlink():
                 yield Item(kind, path, shown)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from functools import partial
 
 from mobileprune.errors import ArtifactError
@@ -13,15 +12,9 @@ from mobileprune.report.page import render as render_from
 from mobileprune.report.render import card, html
 from mobileprune.report.sentences import made_by, sparsity_sentence, stored_as
 from mobileprune.report.sweep import sweep_html
-from mobileprune.report.tables import Rows, summary_rows
-from mobileprune.serve.library import (
-    RECENT_SECS,
-    SWEEP,
-    Item,
-    ago,
-    manifest_of,
-    verdict_of,
-)
+from mobileprune.report.tables import Rows, measured_rows
+from mobileprune.serve.library import RECENT_SECS, Item, ago, manifest_of, verdict_of
+from mobileprune.sweep.output import DOCUMENT
 
 FOLLOW_SECS = 3
 MOST_STEPS = 30
@@ -86,38 +79,18 @@ def artifact(item: Item) -> str:
 
 
 def compare(a: Item, b: Item) -> str:
-    """Two artifacts side by side: what their reports measured, and what differs between the files."""
+    """Two artifacts side by side: what their reports measured, what sets those apart, and what differs in the files."""
     found = Difference(look(a.path), look(b.path)).to_dict()
     sections = [
-        ("Measured", _measured(a, b)),
+        ("Measured, by the report of each", measured_rows(found)),
         ("File", tables.value_rows(found)),
         ("Layers that differ", tables.layer_difference_rows(found)),
         ("Operators that differ", tables.pair_rows(found["operators"], "operator")),
         ("Where they come from", tables.pair_rows(found["lineage"], "option")),
     ]
     shown = [(title, rows) for title, rows in sections if len(rows) > 1]
-    return render("compare", a=a, b=b, same_file=found["same_file"], sections=shown)
-
-
-def _measured(a: Item, b: Item) -> Rows:
-    """The exported file's column of both reports; empty unless both are there and about these files."""
-    if "-" in (verdict_of(a), verdict_of(b)):
-        return []
-    values = [document(item.path / REPORT, "report") for item in (a, b)]
-    sides = [{row[0]: row[-1] for row in _unique(summary_rows(value))} for value in values]
-    verdicts = [value["audit"]["verdict"]["overall"] for value in values]
-    names = dict.fromkeys([*sides[0], *sides[1]])
-    return [("", "A", "B"), ("verdict", *verdicts)] + [
-        (name, *(side.get(name, "-") for side in sides)) for name in names if name
-    ]
-
-
-def _unique(rows: Rows) -> Iterable[tuple[str, ...]]:
-    """Rows below another (of the strongest attack, say) with the name of that one in front."""
-    above = ""
-    for row in rows:
-        above = above if row[0].startswith("  ") else row[0]
-        yield (f"{above}: {row[0].strip()}" if row[0].startswith("  ") else row[0], *row[1:])
+    notes = [*tables.unread(found), *found["caveats"]]
+    return render("compare", a=a, b=b, same_file=found["same_file"], notes=notes, sections=shown)
 
 
 def report(item: Item) -> str:
@@ -129,7 +102,7 @@ def privacy_card(item: Item) -> str:
 
 
 def sweep(item: Item) -> str:
-    return sweep_html(document(item.path / SWEEP, "sweep"))
+    return sweep_html(document(item.path / DOCUMENT, "sweep"))
 
 
 def failure(sentence: str) -> str:

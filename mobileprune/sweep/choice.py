@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mobileprune.report.sweep_tables import options_text
 from mobileprune.sweep.limits import PREFERENCES
 from mobileprune.sweep.means import OBJECTIVES
 
@@ -72,8 +73,7 @@ def choose(
 
 
 def described(point: Values) -> str:
-    options = ", ".join(f"{name} {value}" for name, value in point["options"].items())
-    return f"{point['id']} ({options + ', ' if options else ''}seed {point['seed']})"
+    return f"{point['id']} ({options_text({**point['options'], 'seed': point['seed']})})"
 
 
 def _order(case: Values, prefer: str) -> tuple[float, ...]:

@@ -35,8 +35,7 @@ def measured(
     splits, policy = splits_of(config), Policy()
 
     def compute(folder: Path, partial: Path) -> None:
-        known = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
-        known |= {"model": config.train.model, "budget": config.prune.budget}  # as reference models need them
+        known = evaluate.overrides_of(config)
         asked = evaluate.subjects(artifact, Relatives(source, None), splits, context, effort, known)
         file = asked["artifact"]
         value = {**_size(artifact), **_accuracy(file), **leakage(file.scores, policy.alpha)}

@@ -21,6 +21,7 @@ from typing import Any
 
 from mobileprune.config import OWNERS, Config, flat, from_dict, nested
 from mobileprune.errors import ConfigError, MobilepruneError
+from mobileprune.report.sweep_tables import options_text
 from mobileprune.sweep.limits import Limits
 
 MAX_POINTS = 10_000
@@ -45,7 +46,7 @@ class Point:
     @property
     def said(self) -> str:
         """What makes it another than its neighbours, for a line of progress."""
-        return ", ".join(f"{name} {value}" for name, value in {**self.options, "seed": self.seed}.items())
+        return options_text({**self.options, "seed": self.seed})
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from mobileprune.options import check_options
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.inputs import with_whole_paths
 from mobileprune.report import write_sweep_report
+from mobileprune.report.sweep_tables import options_text
 from mobileprune.runs import RunStore
 from mobileprune.sweep import output
 from mobileprune.sweep import plan as plans
@@ -27,7 +28,7 @@ from mobileprune.sweep.document import document
 from mobileprune.sweep.limits import PREFERENCES, Limits
 from mobileprune.sweep.plan import Plan
 from mobileprune.sweep.tasks import Graph, graph
-from mobileprune.sweep.timing import Timing, timed
+from mobileprune.sweep.timing import TimingOptions, timed
 from mobileprune.sweep.work import Finished, do
 
 SAVE_SECS, SAVE_SHARE = 5.0, 50.0
@@ -52,14 +53,14 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class How:
+class SweepOptions:
     """Everything about a sweep but what is swept."""
 
     engine: Engine = HERE
     effort: Effort = field(default_factory=Effort)
     limits: Limits = field(default_factory=Limits)
     prefer: str = "size"
-    timing: Timing = field(default_factory=Timing)
+    timing: TimingOptions = field(default_factory=TimingOptions)
     heard: Callable[[Heard], None] | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ class SweepResult:
         return self.value
 
 
-def sweep(plan: Plan, folder: Path, context: Context, how: How, *, force: bool = False) -> SweepResult:
+def sweep(plan: Plan, folder: Path, context: Context, how: SweepOptions, *, force: bool = False) -> SweepResult:
     """Make and measure all points; MobilepruneError if none can be made. Interrupted, the same call goes on."""
     check(plan)
     output.check(folder, plan, force=force)
@@ -121,7 +122,7 @@ def sweep_of(
     plan: str | Path | Mapping[str, Any],
     folder: Path,
     context: Context,
-    how: How,
+    how: SweepOptions,
     *,
     force: bool = False,
     **options: Any,
@@ -139,8 +140,7 @@ def check(plan: Plan) -> None:
         try:
             check_options(point.config, {**plan.base, **point.options})
         except MobilepruneError as error:
-            text = ", ".join(f"{name} {value}" for name, value in point.options.items())
-            problems[f"{text}: {error}" if point.options else str(error)] = None
+            problems[f"{options_text(point.options)}: {error}" if point.options else str(error)] = None
     if problems:
         more = [f"and {len(problems) - PROBLEMS} more"] if len(problems) > PROBLEMS else []
         raise ConfigError([*list(problems)[:PROBLEMS], *more])
@@ -154,7 +154,7 @@ def absolute(plan: Plan) -> Plan:
 class _Work:
     """What is known so far, written to the output every few seconds."""
 
-    def __init__(self, plan: Plan, tasks: Graph, how: How, limits: dict[str, float], folder: Path) -> None:
+    def __init__(self, plan: Plan, tasks: Graph, how: SweepOptions, limits: dict[str, float], folder: Path) -> None:
         self.plan, self.tasks, self.how, self.limits, self.folder = plan, tasks, how, limits, folder
         self.results: dict[str, Finished] = {}
         self.errors: dict[str, MobilepruneError] = {}

@@ -17,7 +17,7 @@ STEP, TIMED = "latency", "latency.json"
 
 
 @dataclass(frozen=True)
-class Timing:
+class TimingOptions:
     """Of each side: untimed runs before, and at least so many timed ones and seconds."""
 
     warmup_runs: int = 10
@@ -25,7 +25,7 @@ class Timing:
     min_secs: float = 0.5
 
 
-def timed(artifact: Artifact, baseline: Artifact, timing: Timing, context: Context) -> dict[str, Any]:
+def timed(artifact: Artifact, baseline: Artifact, timing: TimingOptions, context: Context) -> dict[str, Any]:
     """As JSON. Kept in the run store if it is valid: what a busy machine timed is timed again the next time."""
     inputs = {
         "artifact": artifact.manifest.sha256,

@@ -19,12 +19,12 @@ from mobileprune.artifact import Artifact
 from mobileprune.engines import Engine, Task, pool, run
 from mobileprune.errors import ArtifactError, MobilepruneError, TargetUnavailableError
 from mobileprune.shadows import references
-from mobileprune.sweep.run import How
-from mobileprune.sweep.timing import Timing
+from mobileprune.sweep.run import SweepOptions
+from mobileprune.sweep.timing import TimingOptions
 
 BASE = {"members": 60, "epochs": 2, "retrain_epochs": 1, "method": "magnitude"}
 PLAN = {"base": BASE, "grid": {"sparsity": [0.5, 0.9], "precision": ["fp32", "int8"], "seed": [0, 1]}}
-HOW = How(timing=Timing(warmup_runs=1, min_runs=5, min_secs=0.0))
+HOW = SweepOptions(timing=TimingOptions(warmup_runs=1, min_runs=5, min_secs=0.0))
 
 
 def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_sweep_gives_the_same_files_as_here_though_a_worker_is_killed(
             time.sleep(0.02)
 
     threading.Thread(target=kill, daemon=True).start()
-    how = How(Engine("ray", address=cluster.address), timing=HOW.timing)
+    how = SweepOptions(Engine("ray", address=cluster.address), timing=HOW.timing)
     there = mobileprune.sweep(PLAN, tmp_path / "there", ctx=mobileprune.context(runs), how=how)
     assert killed
     assert files(there.value) == files(here.value)

@@ -11,10 +11,12 @@ import pytest
 
 from mobileprune import api, evaluate
 from mobileprune.artifact import Artifact, write_artifact
-from mobileprune.attacks import ATTACKS
+from mobileprune.attacks import ATTACKS, Scores
+from mobileprune.audit.selection import Strongest, highest_auc, strongest
 from mobileprune.audit.verdict import Policy
 from mobileprune.config import Effort
 from mobileprune.errors import ConfigError, DataError
+from mobileprune.evaluate import results
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.evaluate.results import guessing
 from mobileprune.pipeline.context import Context
@@ -71,6 +73,21 @@ def test_a_file_that_leaks_more_than_the_dense_model_is_told(made, splits) -> No
     turned = {**asked, "artifact": asked["dense"], "dense": asked["artifact"]}
     notes = [note for note in evaluate.result(artifact, splits, turned).notes if told in note]
     assert [note.partition(":")[0] for note in notes] == ["all members", "canaries"]
+
+
+def test_the_strongest_attack_is_sought_once_in_each_group(made, splits, monkeypatch) -> None:
+    artifact, kin, ctx = made
+    asked = evaluate.subjects(artifact, kin, splits, ctx)
+    sought = []
+
+    def counted(scores: Scores) -> Strongest:
+        sought.append(scores)
+        return strongest(scores)
+
+    monkeypatch.setattr(results, "strongest", counted)
+    found = evaluate.result(artifact, splits, asked)
+    assert len(sought) == len(asked) * len(asked["artifact"].scores.groups()) == 6
+    assert found.exposure.attack == highest_auc(asked["artifact"].scores)
 
 
 def test_a_model_that_knows_hardly_more_than_a_guess_is_told(made, splits) -> None:

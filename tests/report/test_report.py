@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +17,7 @@ from mobileprune.report.render import card, html, markdown
 from mobileprune.report.tables import attack_rows, estimate, rate_rows, summary_rows
 from mobileprune.schemas import problems
 
-EVIL = "<script>alert('x')</script>|\"&\n# head"
+EVIL = "<script>alert('x')</script>|\"&\n# head *b* [a](http://b) `c` \\"
 
 
 class Page(HTMLParser):
@@ -66,8 +67,8 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
         if not line.startswith("|"):
             tables.append([])
         elif not re.fullmatch(r"(\| --- )+\||\|( --- \|)+", line):
-            cells = re.split(r"(?<!\\)\|", line[1:-1])
-            tables[-1].append([cell.replace("\\|", "|").strip() for cell in cells])
+            cells = re.findall(r"((?:\\.|[^|\\])*)\|", line[1:])
+            tables[-1].append([unescape(re.sub(r"\\(.)", r"\1", cell)).strip() for cell in cells])
     return [table for table in tables if table]
 
 
@@ -180,6 +181,7 @@ def test_hostile_names_are_text_in_markdown(value) -> None:
     assert [[len(row) for row in table] for table in after] == [[len(row) for row in table] for table in before]
     assert "<script>" not in text
     assert "\n# head" not in text
+    assert not re.search(r"(?<!\\)(\*b|\[a|`c`)", text)
 
 
 def test_a_pipe_in_markdown_stays_in_its_cell(value) -> None:

@@ -52,7 +52,7 @@ def test_a_gate_makes_the_whole_fail(report: dict[str, Any]) -> None:
     audit = {**report["audit"], "gates": [GATE]}
     text = summary(audit, "out")
     assert text.startswith("## mobileprune: fail\n")
-    assert "| **fail** | size.max\\_bytes | File size is 2, must be 1. |" in text
+    assert "| **fail** | size.max_bytes | File size is 2, must be 1. |" in text
     assert "file size, bytes" not in text, "without a benchmark there are no costs"
 
 
@@ -80,6 +80,6 @@ def test_nothing_of_a_stranger_is_markdown(report: dict[str, Any]) -> None:
     assert "\n# head" not in text
     row = next(line for line in text.splitlines() if "size.max" in line)
     assert row.replace("\\|", "").count("|") == 4
-    assert "\\[a\\]" in row
+    assert "\\[a\\](" in row
     name = text.splitlines()[2]
     assert name.count("`") == 2

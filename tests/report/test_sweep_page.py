@@ -11,7 +11,8 @@ import pytest
 from support.sweeps import document
 
 from mobileprune.report import write_sweep_report
-from mobileprune.report.sweep import case_rows, numbering, pareto_charts, sweep_html
+from mobileprune.report.sweep import pareto_charts, sweep_html
+from mobileprune.report.sweep_tables import baseline_rows, case_rows, numbering, point_rows, telling
 
 EVIL = "<script>alert(1)</script>"
 
@@ -54,19 +55,51 @@ def test_numbers_that_would_lie_on_each_other_are_one_text(value: dict[str, Any]
 
 def test_options_that_are_set_together_are_one_value(value: dict[str, Any]) -> None:
     value["grid"]["network"] = [{"model": "lenet5", "batch_size": 32}, {"model": "resnet8"}]
-    assert "model lenet5, batch size 32; model resnet8" in sweep_html(value)
+    assert "model lenet5, batch_size 32; model resnet8" in sweep_html(value)
 
 
 def test_tables_hold_the_means(value: dict[str, Any]) -> None:
     rows = case_rows(value, value["front"])
-    assert [row[:3] for row in rows[1:]] == [
-        ("method mia, sparsity 0.7", "1", "36.0% [35.0%, 37.0%]"),
-        ("method mia, sparsity 0.9", "2", "34.0% [33.0%, 35.0%]"),
-        ("method mia, sparsity 0.95", "3", "32.0% [31.0%, 33.0%]"),
+    assert rows[0][:4] == ("case", "method", "sparsity", "test accuracy")
+    assert [row[:4] for row in rows[1:]] == [
+        ("mia-0.7", "mia", "0.7", "36.0% [35.0%, 37.0%]"),
+        ("mia-0.9", "mia", "0.9", "34.0% [33.0%, 35.0%]"),
+        ("mia-0.95", "mia", "0.95", "32.0% [31.0%, 33.0%]"),
     ]
     assert rows[0][-2:] == ("front", "misses")
-    assert [row[-1] for row in rows[1:]] == ["max_auc", "max_auc", "-"]
+    assert [row[-2:] for row in rows[1:]] == [("1", "max_auc"), ("2", "max_auc"), ("3", "-")]
+    assert case_rows(value, ["magnitude-0.9"])[1][-2:] == ("-", "max_auc")
     assert numbering(value) == {"mia-0.7": "1", "mia-0.9": "2", "mia-0.95": "3"}
+
+
+def test_a_brief_table_has_the_same_numbers_and_fewer_intervals(value: dict[str, Any]) -> None:
+    full, brief = (case_rows(value, value["front"], brief=brief) for brief in (False, True))
+    wide = ["test accuracy", "attack AUC, all members"]
+    assert brief[0] == ("case", "method", "sparsity", wide[0], "file, bytes", "latency, ms", wide[1])
+    for cells, all_cells in zip(brief[1:], full[1:], strict=True):
+        row, all_of_it = (dict(zip(head, c, strict=True)) for head, c in ((brief[0], cells), (full[0], all_cells)))
+        assert [name for name, cell in row.items() if "[" in cell] == wide
+        assert row == {
+            name: cell if name in wide else cell.split(" [")[0] for name, cell in all_of_it.items() if name in row
+        }
+
+
+def test_what_was_measured_of_one_file_stands_in_its_row(value: dict[str, Any]) -> None:
+    head, first, second, *_ = point_rows(value)
+    assert head[:5] == ("artifact", "method", "sparsity", "seed", "verdict")
+    assert first == ("mia-0.7-0", "mia", "0.7", "0", "fail", "36.0%", "0.800 [0.770, 0.830]", "-", "0" * 12)
+    assert second[7] == "0.900 [0.870, 0.930]"
+    assert baseline_rows(value)[1] == (("dense-0", "defaults", "0", "37.0%", "0.900 [0.870, 0.930]", "-", "250,000"))
+
+
+def test_tables_show_the_options_that_tell_cases_apart() -> None:
+    options = [
+        {"model": m, "members": n, "method": "mia", "sparsity": s} for m, n in (("a", 1), ("b", 2)) for s in (0.5, 0.9)
+    ]
+    assert telling([{"options": each} for each in options]) == ["model", "sparsity"]
+    assert telling([{"options": each} for each in options[:2]]) == ["sparsity"]
+    assert telling([{"options": options[0]}]) == []
+    assert telling([{"options": {"a": 1}}, {"options": {"b": 1}}]) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,18 @@ class Server:
 
 @pytest.fixture(scope="session")
 def folder(artifacts: dict[str, Path], store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``good`` and ``other`` are whole; ``altered`` is not what its manifest says; the rest should not be there."""
+    """``good``, ``other`` and ``elsewhere`` (a busy machine) are whole; ``altered`` is not what its manifest says."""
     place = tmp_path_factory.mktemp("served")
-    for name in ("good", "other", "altered", "badreport", "deep/er/and/deeper/still/too-deep", ".writing"):
+    deep = "deep/er/and/deeper/still/too-deep"
+    for name in ("good", "other", "elsewhere", "altered", "badreport", deep, ".writing"):
         shutil.copytree(artifacts["onnx"], place / name)
     (place / "altered" / "model.onnx").write_bytes(b"something else")
     manifest = json.loads((place / "other" / "manifest.json").read_text())
     manifest["lineage"]["data"]["dataset"] = manifest["labels"][0] = EVIL
     (place / "other" / "manifest.json").write_text(json.dumps(manifest))
+    report = json.loads((place / "elsewhere" / "report.json").read_text())
+    report["bench"] |= {"num_threads": 7, "valid": False, "note": EVIL}
+    (place / "elsewhere" / "report.json").write_text(json.dumps(report))
     (place / "badreport" / "report.json").write_text('{"schema": "mobileprune.report/1", "audit": "<script>"}')
     (place / "nothing").mkdir()
     (place / "nothing" / "manifest.json").write_text('{"name": "a web app"}')

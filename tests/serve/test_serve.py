@@ -15,7 +15,7 @@ import pytest
 
 from mobileprune.files import sha256
 
-WHOLE = {"good", "other", "badreport", "altered"}
+WHOLE = {"good", "other", "elsewhere", "badreport", "altered"}
 
 
 def shown(server: Any, query: str = "") -> set[str]:
@@ -58,6 +58,19 @@ def test_two_artifacts_side_by_side(server: Any) -> None:
     assert "The model files are the same, byte for byte." in text
     assert "attack AUC, all members" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text, "the dataset that one of them names"
+    assert "<script" not in text
+
+
+def test_numbers_side_by_side_come_with_what_sets_them_apart(server: Any) -> None:
+    """The notes of `mobileprune compare`: what was measured on other images or machines, and what was not read."""
+    keys = {name.split("/")[-1]: key for name, key in server.artifacts().items()}
+    assert "nothing measured" not in server.get(f"/compare?a={keys['good']}&b={keys['other']}").text
+    text = server.get(f"/compare?a={keys['good']}&b={keys['elsewhere']}").text
+    assert "attack AUC, all members" in text
+    assert "latency is of other machines, versions or numbers of threads" in text
+    assert "the latency of B is not valid: &lt;script&gt;alert(1)&lt;/script&gt;" in text
+    text = server.get(f"/compare?a={keys['badreport']}&b={keys['good']}").text
+    assert "nothing measured of A: report.json is not what this mobileprune writes" in text
     assert "<script" not in text
 
 

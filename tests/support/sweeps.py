@@ -109,5 +109,6 @@ def document() -> dict[str, Any]:
         "chosen": {"point": "mia-0.95-0", "case": "mia-0.95", "fits": True, "sentence": sentence, "artifact": "chosen"},
         "failed": [{"options": {"method": "mia", "sparsity": 2}, "error": "sparsity must be below 1"}],
         "machine": {"cpu": "a processor", "cores": 2},
+        "progress": {"done": 48, "total": 48, "seconds_left": 0.0},
         "notes": ["three latencies are not valid"],
     }

@@ -10,9 +10,8 @@ import pytest
 from mobileprune.errors import ConfigError, UsageError
 from mobileprune.sweep.choice import choose, held, misses
 from mobileprune.sweep.limits import PREFERENCES, Limits
-from mobileprune.sweep.markdown import telling
 from mobileprune.sweep.means import OBJECTIVES, cases, numbers, ranked
-from mobileprune.sweep.run import How
+from mobileprune.sweep.run import SweepOptions
 
 Values = dict[str, Any]
 
@@ -143,7 +142,7 @@ def test_means_are_over_the_seeds_of_a_case() -> None:
 
 def test_a_preference_that_is_none_is_refused_before_any_work() -> None:
     with pytest.raises(UsageError, match="unknown preference 'sise': did you mean 'size'"):
-        How(prefer="sise")
+        SweepOptions(prefer="sise")
 
 
 def test_limits_that_are_given_win_over_those_of_the_plan() -> None:
@@ -157,13 +156,3 @@ def test_limits_that_are_given_win_over_those_of_the_plan() -> None:
     ]
     with pytest.raises(ConfigError, match="max_latency_ms inf: must be at least 0"):
         Limits(max_latency_ms=float("inf"))
-
-
-def test_tables_show_the_options_that_tell_cases_apart() -> None:
-    options = [
-        {"model": m, "members": n, "method": "mia", "sparsity": s} for m, n in (("a", 1), ("b", 2)) for s in (0.5, 0.9)
-    ]
-    assert telling([{"options": each} for each in options]) == ["model", "sparsity"]
-    assert telling([{"options": each} for each in options[:2]]) == ["sparsity"]
-    assert telling([{"options": options[0]}]) == []
-    assert telling([{"options": {"a": 1}}, {"options": {"b": 1}}]) == ["a"]

@@ -24,10 +24,10 @@ from mobileprune.errors import ConfigError, MobilepruneError, ParityError, Usage
 from mobileprune.schemas import problems
 from mobileprune.sweep.limits import Limits
 from mobileprune.sweep.output import ARTIFACT, DOCUMENT, TABLE, TEXT
-from mobileprune.sweep.run import Heard, How
-from mobileprune.sweep.timing import Timing
+from mobileprune.sweep.run import Heard, SweepOptions
+from mobileprune.sweep.timing import TimingOptions
 
-QUICK = Timing(warmup_runs=1, min_runs=5, min_secs=0.0)
+QUICK = TimingOptions(warmup_runs=1, min_runs=5, min_secs=0.0)
 BASE = {"members": 60, "epochs": 2, "retrain_epochs": 1, "method": "magnitude"}
 PLAN = {"name": "small", "base": BASE, "grid": {"sparsity": [0.5, 0.9], "seed": [0, 1]}}
 pytestmark = pytest.mark.usefixtures("quick_bench", "exporter_once")
@@ -47,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Hea
     """The output of PLAN, its run store, and what was heard."""
     folder, heard = tmp_path_factory.mktemp("sweep"), list[Heard]()
     ctx = mobileprune.context(folder / "runs")
-    how = How(limits=Limits(max_accuracy_drop=100), timing=QUICK, heard=heard.append)
+    how = SweepOptions(limits=Limits(max_accuracy_drop=100), timing=QUICK, heard=heard.append)
     mobileprune.sweep(PLAN, folder / "out", ctx=ctx, how=how)
     return folder / "out", folder / "runs", heard
 
@@ -104,7 +104,7 @@ def test_the_text_and_the_table_say_the_same(done: Any) -> None:
 def test_the_same_call_again_computes_nothing_and_other_limits_choose_anew(done: Any) -> None:
     out, runs, _ = done
     before, heard = hashes(out), list[Heard]()
-    how = How(limits=Limits(max_bytes=1), timing=QUICK, heard=heard.append)
+    how = SweepOptions(limits=Limits(max_bytes=1), timing=QUICK, heard=heard.append)
     again = mobileprune.sweep(PLAN, out, ctx=mobileprune.context(runs), how=how)
     assert hashes(out) == before
     assert all(each.reused for each in heard if each.kind != "timing")
@@ -115,7 +115,7 @@ def test_the_same_call_again_computes_nothing_and_other_limits_choose_anew(done:
 @pytest.mark.long
 def test_processes_make_the_same_files_and_train_nothing_twice(done: Any, tmp_path: Path) -> None:
     out, _, _ = done
-    plan, how = {**PLAN, "grid": {"sparsity": [0.5, 0.9]}}, How(Engine(jobs=2), timing=QUICK)
+    plan, how = {**PLAN, "grid": {"sparsity": [0.5, 0.9]}}, SweepOptions(Engine(jobs=2), timing=QUICK)
     again = mobileprune.sweep(plan, tmp_path / "out", ctx=mobileprune.context(tmp_path / "runs"), how=how)
     assert hashes(tmp_path / "out").items() <= hashes(out).items()
     assert len(again.value["points"]) == 2
@@ -135,7 +135,7 @@ def test_a_point_that_cannot_be_made_is_told_and_the_others_go_on(done: Any, mon
 
     monkeypatch.setattr(work, "export", refuse)
     heard: list[Heard] = []
-    how = How(timing=QUICK, heard=heard.append)
+    how = SweepOptions(timing=QUICK, heard=heard.append)
     result = mobileprune.sweep(PLAN, tmp_path / "out", ctx=mobileprune.context(runs), how=how)
     assert result.value["failed"] == [{"options": {"sparsity": 0.9, "seed": 1}, "error": "not the same"}]
     assert len(result.value["points"]) == 3
@@ -183,7 +183,7 @@ def test_a_timing_of_a_busy_machine_is_taken_again_and_a_valid_one_is_not(done: 
     (path, *_) = sorted(runs.glob("export/*/artifact"))
     artifact = Artifact.load(path)
     ctx = mobileprune.context(runs)
-    options = Timing(warmup_runs=0, min_runs=6, min_secs=0.0)
+    options = TimingOptions(warmup_runs=0, min_runs=6, min_secs=0.0)
     for valid in (False, False, True, True):
         monkeypatch.setattr(timing, "latency", measured(valid))
         found = timing.timed(artifact, artifact, options, ctx)
@@ -195,7 +195,9 @@ def test_a_worker_of_another_mobileprune_is_refused(done: Any, monkeypatch: Any,
     work = importlib.import_module("mobileprune.sweep.work")
     monkeypatch.setattr(work, "source_digest", lambda: "other")
     with pytest.raises(MobilepruneError, match="another version of mobileprune"):
-        mobileprune.sweep(PLAN, tmp_path / "out", ctx=mobileprune.context(tmp_path / "runs"), how=How(timing=QUICK))
+        mobileprune.sweep(
+            PLAN, tmp_path / "out", ctx=mobileprune.context(tmp_path / "runs"), how=SweepOptions(timing=QUICK)
+        )
 
 
 def test_a_result_that_is_not_in_the_store_means_that_it_is_not_shared(monkeypatch: Any, tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_a_result_that_is_not_in_the_store_means_that_it_is_not_shared(monkeypat
     elsewhere = mobileprune.context(tmp_path / "elsewhere")
     monkeypatch.setattr(run, "do", lambda job, **_: run.Finished({}, "export/elsewhere/artifact", True, 0.0))
     with pytest.raises(MobilepruneError, match="--runs must be a folder that all workers share"):
-        mobileprune.sweep(PLAN, tmp_path / "out", ctx=elsewhere, how=How(timing=QUICK))
+        mobileprune.sweep(PLAN, tmp_path / "out", ctx=elsewhere, how=SweepOptions(timing=QUICK))
 
 
 def test_the_command_writes_its_document_and_ends_with_3_when_nothing_fits(
