@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.attacks import ACCESS, ATTACKS, Evidence, Outputs, Population, References, score
-from mobileprune.attacks.base import log_probabilities
+from mobileprune.attacks.base import log_probabilities, seen
+from mobileprune.config import Access
 from mobileprune.errors import ArtifactError, DataError
 
 PLAIN = [name for name, attack in ATTACKS.items() if not attack.needs]
@@ -121,6 +122,13 @@ def test_any_numbers_are_held_as_float64_and_int64() -> None:
     for found in (Evidence(logits, labels), Population(logits, labels)):
         assert (found.logits.dtype, found.labels.dtype) == (np.float64, np.int64)
         assert found.labels.tolist() == [0, 1, 2]
+    assert Evidence(np.zeros((0, 3)), np.array([])).labels.dtype == np.int64, "no label is an integer too"
+
+
+@pytest.mark.parametrize("shown", ACCESS)
+@pytest.mark.parametrize("wanted", ACCESS)
+def test_nobody_sees_more_than_is_shown_or_wanted(wanted: Access, shown: Access) -> None:
+    assert ACCESS.index(seen(wanted, shown)) == min(ACCESS.index(wanted), ACCESS.index(shown))
 
 
 def test_scores_know_their_sides_and_groups() -> None:
@@ -158,6 +166,9 @@ def test_what_does_not_fit_the_answers_is_refused() -> None:
         replace(evidence, variants={"noisy": np.zeros((3, 2, 3))})
     with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
         References([np.eye(3)], np.ones((2, 3), bool), [])
+    for inside in (np.ones((1, 3), np.int64), np.ones(1, bool)):
+        with pytest.raises(DataError, match=r"references: membership must be bool \(R, N\)"):
+            References([np.eye(3)], inside, [np.eye(3)])
     with pytest.raises(DataError, match=r"2 models' answers on nearby copies; .* each of the 1 models"):
         References([np.eye(3)], np.ones((1, 3), bool), [np.eye(3)], {"nearby": [np.zeros((4, 3, 3))] * 2})
 
