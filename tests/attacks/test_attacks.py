@@ -88,6 +88,13 @@ def test_registry_is_consistent() -> None:
     assert ATTACKS["gap"].access == "labels"
 
 
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - set(PLAIN)))
+def test_no_attack_makes_scores_of_what_is_not_there(name: str) -> None:
+    """Scores that are all alike would say that nothing leaks."""
+    with pytest.raises((DataError, KeyError, IndexError)):
+        ATTACKS[name].score(Evidence(np.zeros((3, 2)), np.zeros(3, np.int64)))
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_empty_input_gives_no_scores(name: str) -> None:
     assert ATTACKS[name].score(Evidence(np.zeros((0, 3)), np.zeros(0, np.int64))).shape == (0,)
@@ -136,6 +143,7 @@ def test_scores_know_their_sides_and_groups() -> None:
     found = score(Outputs(Evidence(np.eye(6), np.arange(6)), member, canary), ATTACKS, "labels")
     assert found.counts() == (3, 3)
     assert found.where(np.arange(6) < 5).counts() == (3, 2)
+    assert [len(side) for side in found.where(np.arange(6) < 5).sides("gap")] == [3, 2]
     assert list(found.by_attack) == ["gap"]
     assert found.skipped["loss"] == "needs top-k, and only labels are given"
     canaries = found.groups()["canaries"]
