@@ -11,11 +11,14 @@ import numpy as np
 
 from mobileprune.attacks.base import Attack, logit_confidence
 from mobileprune.attacks.evidence import Evidence, Floats, checked
+from mobileprune.errors import DataError
 
 
 def _confidences(evidence: Evidence) -> Floats:
     """phi by every file, the target's first, one at a time: (1 + V, N)."""
-    files = [evidence.logits, *([] if evidence.versions is None else evidence.versions)]
+    if evidence.versions is None:
+        raise DataError("this attack needs answers of other files of the model, and the evidence has none")
+    files = [evidence.logits, *evidence.versions]
     return np.stack([logit_confidence(*checked(logits, evidence.labels)) for logits in files])
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mobileprune.attacks.base import Attack, logit_confidence
 from mobileprune.attacks.evidence import Evidence, Floats, Ints, Pixels
+from mobileprune.errors import DataError
 from mobileprune.lazy import slices
 
 LEAST = 50
@@ -35,9 +36,11 @@ def score(evidence: Evidence) -> Floats:
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import KFold, cross_val_predict
 
+    if not len(evidence):
+        return np.zeros(0)
     population = evidence.population
-    if population is None or population.images is None or evidence.images is None or not len(evidence):
-        return np.zeros(len(evidence))
+    if population is None or population.images is None or evidence.images is None:
+        raise DataError("quantile regression needs images, and a population with images; the evidence lacks them")
     kept = np.random.default_rng(0).permutation(len(population.labels))[:ROWS]
     labels, pixels = population.labels[kept], math.prod(population.images.shape[1:])
     centre, directions = _principal(population.images[kept[: max(LEAST, PRINCIPAL_BYTES // (4 * pixels))]])

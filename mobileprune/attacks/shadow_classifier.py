@@ -8,6 +8,7 @@ import numpy as np
 
 from mobileprune.attacks.base import Attack, log_probabilities
 from mobileprune.attacks.evidence import Bools, Evidence, Floats, Ints, References
+from mobileprune.attacks.reference_statistics import references_of
 from mobileprune.seeding import numpy_rng
 
 LEAST = 50
@@ -61,10 +62,9 @@ def learned(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    references = evidence.references
-    if references is None or not len(evidence):
-        return np.zeros(len(evidence))
-    rows, inside = _examples(references, evidence.labels, features, most, variants)
+    if not len(evidence):
+        return np.zeros(0)
+    rows, inside = _examples(references_of(evidence), evidence.labels, features, most, variants)
     scaler = StandardScaler().fit(rows)
     network = MLPClassifier(hidden, random_state=0)
     scaled = scaler.transform(rows).astype(np.float32)

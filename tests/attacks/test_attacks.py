@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobileprune.attacks import ACCESS, ATTACKS, Evidence, Outputs, Population, References, score
-from mobileprune.attacks.base import log_probabilities
+from mobileprune.attacks.base import log_probabilities, seen
+from mobileprune.config import Access
 from mobileprune.errors import ArtifactError, DataError
 
 PLAIN = [name for name, attack in ATTACKS.items() if not attack.needs]
@@ -87,6 +88,13 @@ def test_registry_is_consistent() -> None:
     assert ATTACKS["gap"].access == "labels"
 
 
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - set(PLAIN)))
+def test_no_attack_makes_scores_of_what_is_not_there(name: str) -> None:
+    """Scores that are all alike would say that nothing leaks."""
+    with pytest.raises((DataError, KeyError, IndexError)):
+        ATTACKS[name].score(Evidence(np.zeros((3, 2)), np.zeros(3, np.int64)))
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_empty_input_gives_no_scores(name: str) -> None:
     assert ATTACKS[name].score(Evidence(np.zeros((0, 3)), np.zeros(0, np.int64))).shape == (0,)
@@ -121,6 +129,13 @@ def test_any_numbers_are_held_as_float64_and_int64() -> None:
     for found in (Evidence(logits, labels), Population(logits, labels)):
         assert (found.logits.dtype, found.labels.dtype) == (np.float64, np.int64)
         assert found.labels.tolist() == [0, 1, 2]
+    assert Evidence(np.zeros((0, 3)), np.array([])).labels.dtype == np.int64, "no label is an integer too"
+
+
+@pytest.mark.parametrize("shown", ACCESS)
+@pytest.mark.parametrize("wanted", ACCESS)
+def test_nobody_sees_more_than_is_shown_or_wanted(wanted: Access, shown: Access) -> None:
+    assert ACCESS.index(seen(wanted, shown)) == min(ACCESS.index(wanted), ACCESS.index(shown))
 
 
 def test_scores_know_their_sides_and_groups() -> None:
@@ -128,6 +143,7 @@ def test_scores_know_their_sides_and_groups() -> None:
     found = score(Outputs(Evidence(np.eye(6), np.arange(6)), member, canary), ATTACKS, "labels")
     assert found.counts() == (3, 3)
     assert found.where(np.arange(6) < 5).counts() == (3, 2)
+    assert [len(side) for side in found.where(np.arange(6) < 5).sides("gap")] == [3, 2]
     assert list(found.by_attack) == ["gap"]
     assert found.skipped["loss"] == "needs top-k, and only labels are given"
     canaries = found.groups()["canaries"]
@@ -158,6 +174,9 @@ def test_what_does_not_fit_the_answers_is_refused() -> None:
         replace(evidence, variants={"noisy": np.zeros((3, 2, 3))})
     with pytest.raises(DataError, match="references: 1 models' logits, 2 rows"):
         References([np.eye(3)], np.ones((2, 3), bool), [])
+    for inside in (np.ones((1, 3), np.int64), np.ones(1, bool)):
+        with pytest.raises(DataError, match=r"references: membership must be bool \(R, N\)"):
+            References([np.eye(3)], inside, [np.eye(3)])
     with pytest.raises(DataError, match=r"2 models' answers on nearby copies; .* each of the 1 models"):
         References([np.eye(3)], np.ones((1, 3), bool), [np.eye(3)], {"nearby": [np.zeros((4, 3, 3))] * 2})
 

@@ -43,8 +43,9 @@ def test_scores_are_probabilities_and_repeat() -> None:
 
 
 def test_features_are_log_probabilities_and_the_label() -> None:
-    got = features(Evidence(np.array([[0.0, 0.0], [1e4, 0.0]]), np.array([1, 0])))
-    np.testing.assert_allclose(got, [[-np.log(2), -np.log(2), 0, 1], [0, -50, 1, 0]])
+    got = features(Evidence(np.array([[0.0, 0.0], [1e4, 0.0], [0.0, np.log(3)]]), np.array([1, 0, 0])))
+    expected = [[-np.log(2), -np.log(2), 0, 1], [0, -50, 1, 0], [-np.log(4), np.log(3 / 4), 1, 0]]
+    np.testing.assert_allclose(got, expected)
 
 
 def test_no_examples_give_no_scores_and_what_teaches_nothing_is_refused() -> None:

@@ -166,7 +166,7 @@ def test_answers_are_those_on_each_copy(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("lazy", [True, False])
-@pytest.mark.parametrize(("room", "sizes"), [(11, [8, 8, 7]), (3, [4, 4, 4, 4, 4, 3])])
+@pytest.mark.parametrize(("room", "sizes"), [(8, [8, 8, 7]), (11, [8, 8, 7]), (3, [4, 4, 4, 4, 4, 3])])
 def test_some_images_at_a_time_are_asked_about_the_copies_of_all(
     name: str, lazy: bool, room: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
