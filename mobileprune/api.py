@@ -279,7 +279,7 @@ def _audit(
     if device is not None:
         here = asked["artifact"]
         asked["artifact"], compared = evaluate.asked_there(here, artifact, splits, ctx, effort, Device.of(device))
-    verdict = evaluate.verdict(artifact, asked, limits.policy)
+    verdict = evaluate.verdict(artifact, asked, limits.policy, effort)
     return AuditResult(evaluate.result(artifact, splits, asked, effort, compared), verdict), relatives
 
 

@@ -127,10 +127,11 @@ def one_run(scores: Scores, *, drawn: bool, delta: float = 0.0, confidence: floa
 
     ``drawn``: whether coins decided who is a member; position i among the members and i among the non-members
     are then one pair. Not resolvable without coins, pairs or attacks. Valid for attacks that
-    did not see the target's coins; reference models must have coins of their own.
+    did not see the target's coins; reference models must have coins of their own. ``delta``: that of the guarantee that
+    training claims; 0 refutes pure differential privacy.
     """
     m, _ = scores.counts()
-    if reason := _why_not(scores, drawn):
+    if reason := _why_not(scores, drawn, delta):
         return EpsilonBound(not_resolvable(reason, confidence=confidence, method=METHOD), None, 0, 0, 0, delta)
     each = 1 - (1 - confidence) / (len(scores.by_attack) * len(FRACTIONS))
     bounds = []
@@ -145,7 +146,7 @@ def one_run(scores: Scores, *, drawn: bool, delta: float = 0.0, confidence: floa
     return max(bounds, key=lambda bound: bound.estimate.low or 0.0)
 
 
-def _why_not(scores: Scores, drawn: bool) -> str | None:
+def _why_not(scores: Scores, drawn: bool, delta: float) -> str | None:
     if not drawn:
         return "who is a member was stated by the data, not drawn by coins"
     if not scores.by_attack:
@@ -153,4 +154,6 @@ def _why_not(scores: Scores, drawn: bool) -> str | None:
     inside, outside = scores.where(scores.member), scores.where(~scores.member)
     if scores.counts()[0] == 0 or not np.array_equal(inside.canary, outside.canary):
         return "members and non-members do not come in pairs"
+    if 2 * (pairs := scores.counts()[0]) * delta >= 1:
+        return f"{pairs:,} pairs refute nothing at delta {delta:g}, only at one below 1 / (2 x pairs)"
     return None

@@ -65,6 +65,8 @@ def _added(values: Values, group: str) -> Measured:
     subjects, found = values["audit"]["subjects"], []
     if "dense" not in subjects:
         raise NotMeasured(NO_BASELINE)
+    if values["audit"]["effort"]["versions"]:
+        raise NotMeasured("the file was attacked with --versions, and the dense baseline without them")
     for name in ("artifact", "dense"):
         if group not in subjects[name]["strongest"]:
             raise NotMeasured("there are too few canaries")

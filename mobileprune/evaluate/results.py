@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mobileprune.artifact import Artifact
-from mobileprune.attacks import Group
+from mobileprune.attacks import ATTACKS, Group, Scores
 from mobileprune.audit.compare import Measurement, measure
 from mobileprune.audit.distribution import Distribution, distributions
 from mobileprune.audit.epsilon import EpsilonBound, one_run
@@ -27,6 +27,10 @@ from mobileprune.runtimes import kernels_used
 MEMBERSHIP_UNKNOWN = (
     "it is not known what the checkpoint was trained on, so held-out images may be members; "
     "let the data state it (members/ and nonmembers/ in folder:PATH, or 'member' in npz:PATH)"
+)
+HARDENED_FILE = (
+    "whoever reads the file (--access file) cuts off the layer that hardens its outputs, and the attacks asked it with "
+    "that layer; audit an export without --harden"
 )
 MANY_UNSTABLE = 0.05
 LEAST_SKILL = 0.15
@@ -128,16 +132,27 @@ def result(
     """Every attack on the answers of ``asked``, which were got with ``effort``."""
     groups, drawn = asked["artifact"].scores.groups(), splits.membership == "drawn"
     subjects = {name: subject_result(subject) for name, subject in asked.items()}
+    spent = artifact.manifest.lineage["differential_privacy"]
+    delta = spent["delta"] if spent else 0.0
     return AttackResult(
         artifact,
         splits.described(),
         effort,
         subjects,
-        {g: one_run(part, drawn=drawn, confidence=1 - 0.05 / len(groups)) for g, part in groups.items()},
+        {
+            group: one_run(_own(part), drawn=drawn, delta=delta, confidence=1 - 0.05 / len(groups))
+            for group, part in groups.items()
+        },
         exposed(asked["artifact"], subjects["artifact"], files_asked_about(splits)),
-        tuple(_notes(artifact, splits, asked, subjects, on_device)),
+        tuple(_notes(artifact, splits, asked, subjects, effort, on_device)),
         on_device,
     )
+
+
+def _own(scores: Scores) -> Scores:
+    """Without the attacks that ask other files too: what those find, the training of this file need not have told."""
+    kept = {name: values for name, values in scores.by_attack.items() if "versions" not in ATTACKS[name].needs}
+    return replace(scores, by_attack=kept)
 
 
 def _notes(
@@ -145,6 +160,7 @@ def _notes(
     splits: Splits,
     asked: dict[str, Subject],
     subjects: dict[str, SubjectResult],
+    effort: Effort,
     on_device: OnDevice | None,
 ) -> Iterator[str]:
     missing = {"dense": "the dense baseline", "source": "the PyTorch source"}
@@ -158,7 +174,7 @@ def _notes(
     yield from _hardening_notes(artifact)
     if guesses := guessing(asked["artifact"]):
         yield guesses
-    if "dense" in asked:
+    if "dense" in asked and not effort.versions:
         yield from _added_by_pruning(subjects["artifact"], subjects["dense"])
     if not artifact.manifest.lineage["held_out_unseen"]:
         yield MEMBERSHIP_UNKNOWN
@@ -215,7 +231,10 @@ def _hardening_notes(artifact: Artifact) -> Iterator[str]:
         )
 
 
-def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy) -> Verdict:
-    source = asked.get("source")
-    unsure = None if artifact.manifest.lineage["held_out_unseen"] else MEMBERSHIP_UNKNOWN
+def verdict(artifact: Artifact, asked: dict[str, Subject], policy: Policy, effort: Effort) -> Verdict:
+    source, unsure = asked.get("source"), None
+    if not artifact.manifest.lineage["held_out_unseen"]:
+        unsure = MEMBERSHIP_UNKNOWN
+    elif effort.access == "file" and hardening(artifact.manifest.lineage["export"]["harden"]):
+        unsure = HARDENED_FILE
     return judge(asked["artifact"].scores, source.scores if source else None, policy, unsure=unsure)

@@ -109,6 +109,7 @@ def _device_tables(value: dict[str, Any]) -> list[tuple[str, Rows]]:
 def _content(value: dict[str, Any]) -> dict[str, Any]:
     audit, manifest, bench = value["audit"], value["manifest"], value["bench"]
     verdict, kernels = audit["verdict"], manifest["storage"].get("kernels")
+    skipped = audit["subjects"]["artifact"]["skipped"]
     findings = [
         {
             "question": ASKED[found["question"]],
@@ -138,8 +139,8 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
             *([kernels_sentence(kernels)] if kernels else []),
         ],
         "detectable": power_sentences(verdict),
-        "not_tried": [short for short, _ in not_tried(audit["effort"])],
-        "not_tested": not_tested(audit["effort"]),
+        "not_tried": [short for short, _ in not_tried(audit["effort"], skipped)],
+        "not_tested": not_tested(audit["effort"], skipped),
         "findings_beside": [*epsilon_sentences(audit), exposed_sentence(audit)],
         "notes": audit["notes"] + ([] if bench["valid"] else [f"Timings: {bench['note']}"]),
         "manifest": manifest,

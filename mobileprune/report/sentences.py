@@ -91,8 +91,9 @@ def epsilon_sentences(value: dict[str, Any]) -> list[str]:
             sentences.append(f"No epsilon of differential privacy is refuted, {GROUPS[group]}")
         else:
             sentences.append(
-                f"Differential privacy with epsilon below {estimate['low']:.2f} (one example replaced by another) is "
-                f"refuted at {estimate['confidence']:.1%} confidence, {GROUPS[group]}: {found['correct']} of "
-                f"{found['guesses']} guesses about {found['pairs']} pairs were right ({found['attack']})"
+                f"Differential privacy with epsilon below {estimate['low']:.2f} and delta {found['delta']:g} (one "
+                f"example replaced by another) is refuted at {estimate['confidence']:.1%} confidence, {GROUPS[group]}: "
+                f"{found['correct']} of {found['guesses']} guesses about {found['pairs']} pairs were right "
+                f"({found['attack']})"
             )
     return sentences

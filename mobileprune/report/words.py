@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mobileprune.attacks import ATTACKS
+from mobileprune.attacks.queries import VARIANTS
 from mobileprune.audit.verdict import GROUPS
 from mobileprune.report.cells import Cell, at
 from mobileprune.report.tables import SUBJECT, ratio
@@ -46,6 +48,8 @@ NOT_TRIED = {
 }
 """In short, and with the option that has it tried."""
 UNTRIED = {"references": 0, "queries": 1, "versions": 0}
+NEEDED = {"references": {"references"}, "queries": {*VARIANTS}, "versions": {"versions"}, "access": {"gradients"}}
+"""What attacks need that only this option gives."""
 OTHERS = "other hardware and runtimes than the machine named below"
 CLEARLY = 1.1
 """A ratio that one digit shows to be none."""
@@ -53,16 +57,20 @@ SAME = 0.05
 """Points of accuracy: less is no change to report."""
 
 
-def not_tried(effort: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the attacker of this audit did not try, in short and in full."""
-    for name, words in NOT_TRIED.items():
+def not_tried(effort: dict[str, Any], skipped: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """What the attacker of this audit did not try, or could not for the reason in ``skipped``; in short and in full."""
+    for name, (short, full) in NOT_TRIED.items():
         if effort["access"] != "file" if name == "access" else effort[name] == UNTRIED[name]:
-            yield words
+            yield short, full
+            continue
+        attacks = [attack for attack, found in ATTACKS.items() if NEEDED[name] & {*found.needs}]
+        if skipped and all(attack in skipped for attack in attacks):
+            yield short, f"{short}, who were asked for: {skipped[attacks[0]]}"
 
 
-def not_tested(effort: dict[str, Any]) -> list[str]:
+def not_tested(effort: dict[str, Any], skipped: Mapping[str, str] | None = None) -> list[str]:
     """In full: what the attacker did not try, and where the file did not run."""
-    return [*(words for _, words in not_tried(effort)), OTHERS]
+    return [*(words for _, words in not_tried(effort, skipped)), OTHERS]
 
 
 def in_plain_words(finding: dict[str, Any], index: int) -> Parts:

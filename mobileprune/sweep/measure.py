@@ -40,7 +40,7 @@ def measured(
         file = asked["artifact"]
         value = {**_size(artifact), **_accuracy(file), **leakage(file.scores, policy.alpha)}
         if source:
-            verdict = evaluate.verdict(artifact, asked, policy)
+            verdict = evaluate.verdict(artifact, asked, policy, effort)
             value |= {"verdict": verdict.overall, "sentence": verdict.sentence}
         write_json(folder / MEASURED, value)
 

@@ -125,6 +125,7 @@ def test_without_coins_pairs_or_attacks_there_is_no_bound() -> None:
         (one_run(crossed, drawn=True), "not come in pairs"),
         (one_run(pairs({}), drawn=True), "no attack"),
         (one_run(pairs({"a": np.zeros((2, 0))}), drawn=True), "not come in pairs"),
+        (one_run(scores, drawn=True, delta=1 / 60), "30 pairs refute nothing at delta 0.0166667"),
     ):
         assert found.estimate.low is None
         assert found.add_remove is None

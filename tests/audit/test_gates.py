@@ -24,10 +24,11 @@ def auc(value: float) -> dict[str, Any]:
 
 VALUES: dict[str, Any] = {
     "audit": {
+        "effort": {"versions": 0},
         "subjects": {
             "dense": {"accuracy": {"test": 0.9}, "strongest": {"all": auc(0.6), "canaries": auc(0.8)}},
             "artifact": {"accuracy": {"test": 0.88}, "strongest": {"all": auc(0.66), "canaries": auc(0.9)}},
-        }
+        },
     },
     "manifest": {"size_bytes": 1000, "parity": {"max_difference": 1e-5, "top1_agreement": 0.99}},
     "bench": {
@@ -85,6 +86,13 @@ def test_a_speed_up_is_judged_by_its_interval(low: float, below: float, above: f
 def test_what_was_added_is_judged_by_its_interval(limit: float, expected: str) -> None:
     """0.66 [0.63, 0.70] less 0.60 [0.57, 0.64]: 0.06 [0.01, 0.11]."""
     assert outcome("added.max_auc", limit) == expected
+
+
+def test_what_was_added_is_not_told_where_the_file_alone_was_attacked_with_other_versions() -> None:
+    values = {**VALUES, "audit": {**VALUES["audit"], "effort": {"versions": 1}}}
+    (gate,) = Gates(limits={"added.max_auc": 1}).check(values)
+    assert (gate.outcome, gate.value) == ("inconclusive", None)
+    assert "--versions" in gate.sentence
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mobileprune.audit.verdict import Policy
 from mobileprune.config import Effort
 from mobileprune.errors import ConfigError, DataError
 from mobileprune.evaluate import results
+from mobileprune.evaluate.asking import PLAIN
 from mobileprune.evaluate.relatives import Relatives
 from mobileprune.evaluate.results import guessing
 from mobileprune.pipeline.context import Context
@@ -48,7 +49,7 @@ def test_a_plain_export_adds_nothing(made, splits) -> None:
     for group, attacks in found["artifact"].measurements.items():
         for name, measured in attacks.items():
             assert measured.auc.value == pytest.approx(found["source"].measurements[group][name].auc.value, abs=1e-3)
-    verdict = evaluate.verdict(artifact, asked, Policy())
+    verdict = evaluate.verdict(artifact, asked, Policy(), PLAIN)
     assert {f.question: f.verdict for f in verdict.findings}["deployment"] == "pass"
 
 
@@ -58,7 +59,7 @@ def test_a_file_with_the_wrong_weights_is_caught(made, splits, tmp_path: Path) -
     dense = relatives.baseline
     manifest = replace(artifact.manifest, sha256=dense.manifest.sha256, size_bytes=dense.manifest.size_bytes)
     wrong = write_artifact(tmp_path / "wrong", dense.model_path, manifest)
-    verdict = evaluate.verdict(wrong, evaluate.subjects(wrong, relatives, splits, ctx), Policy())
+    verdict = evaluate.verdict(wrong, evaluate.subjects(wrong, relatives, splits, ctx), Policy(), PLAIN)
     deployment = next(f for f in verdict.findings if f.question == "deployment")
     assert deployment.verdict == "fail"
     assert verdict.exit_code == 3
@@ -140,6 +141,29 @@ def test_more_queries_the_file_and_other_versions_add_their_attacks(made, splits
     found = evaluate.result(artifact, splits, asked, effort)
     assert set(found.subjects["artifact"].skipped) == set(ATTACKS) - wanted
     assert found.to_dict()["effort"]["versions"] == 1
+    assert {bound.attack for bound in found.epsilon.values()}.isdisjoint({"version_sum", "version_gap"})
+
+
+def test_what_other_versions_give_away_is_not_what_this_file_adds(made, splits) -> None:
+    """The leaky dense file as the other version of one that gives nothing away."""
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx)
+    turned = {**asked, "artifact": asked["dense"], "dense": asked["artifact"]}
+    notes = evaluate.result(artifact, splits, turned, Effort(versions=("another",))).notes
+    assert not any("leaks more than the dense model" in note for note in notes)
+
+
+def test_epsilon_is_refuted_at_the_delta_that_training_claims(made, splits) -> None:
+    artifact, relatives, ctx = made
+    asked = evaluate.subjects(artifact, relatives, splits, ctx)
+    asked["artifact"] = asked["dense"]
+    pure = evaluate.result(artifact, splits, asked).epsilon["all"]
+    guarantee = {"epsilon": 8.0, "delta": 1e-4, "noise_multiplier": 1.0, "max_grad_norm": 1.0}
+    lineage = {**artifact.manifest.lineage, "differential_privacy": guarantee}
+    private = replace(artifact, manifest=replace(artifact.manifest, lineage=lineage))
+    approximate = evaluate.result(private, splits, asked).epsilon["all"]
+    assert (pure.delta, approximate.delta) == (0.0, 1e-4)
+    assert 0 < approximate.estimate.low < pure.estimate.low
 
 
 def test_access_is_the_least_of_what_is_wanted_and_shown(made, splits) -> None:
@@ -152,6 +176,18 @@ def test_access_is_the_least_of_what_is_wanted_and_shown(made, splits) -> None:
     assert set(asked["artifact"].scores.by_attack) == {"gap"}
     assert "needs logits, and only labels are given" in asked["artifact"].scores.skipped["confidence"]
     assert "loss" in asked["source"].scores.by_attack
+
+
+def test_hardening_proves_nothing_to_whoever_reads_the_file(made, splits) -> None:
+    _, relatives, ctx = made
+    config = api.configure(**OPTIONS, harden="round:0")
+    hardened = export(prune(train(config, ctx), config, ctx), config, ctx)
+    lenient, effort = Policy(max_auc=1, max_canary_auc=1, auc_margin=0.99, tpr_margin=0.99), Effort(access="file")
+    asked = evaluate.subjects(hardened, relatives, splits, ctx)
+    assert evaluate.verdict(hardened, asked, lenient, PLAIN).overall == "pass"
+    read = evaluate.verdict(hardened, evaluate.subjects(hardened, relatives, splits, ctx, effort), lenient, effort)
+    assert {finding.verdict for finding in read.findings} == {"inconclusive"}
+    assert "audit an export without --harden" in read.sentence
 
 
 def test_a_file_that_cannot_be_read_back_says_so(made, splits) -> None:

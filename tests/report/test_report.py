@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 from scipy.stats import binomtest
 
+from mobileprune.attacks import ATTACKS
 from mobileprune.report.render import card, html, markdown
 from mobileprune.report.tables import attack_rows, estimate, rate_rows, summary_rows
 from mobileprune.schemas import problems
@@ -236,6 +237,19 @@ def test_what_the_sample_cannot_resolve_is_said(value) -> None:
         assert "not resolvable" in text
         assert "None" not in text
     assert estimate({"value": 0.5, "low": 0.25, "high": 1.0}) == "0.500 [0.250, 1.000]"
+
+
+def test_what_was_asked_for_and_could_not_be_tried_was_not_tested(value) -> None:
+    audit = value["audit"]
+    readers = [name for name, attack in ATTACKS.items() if "gradients" in attack.needs]
+    skipped = audit["subjects"]["artifact"]["skipped"]
+    audit["effort"]["access"] = "file"
+    audit["subjects"]["artifact"]["skipped"] = {name: why for name, why in skipped.items() if name not in readers}
+    assert "read the weights" not in Page(html(value)).text
+    audit["subjects"]["artifact"]["skipped"] |= dict.fromkeys(readers, "gradients need a file of target onnx")
+    text = Page(html(value)).text
+    assert "attackers who read the weights, who were asked for: gradients need a file of target onnx" in text
+    assert Page(card(value)).text.count("attackers who read the weights") == 1
 
 
 @pytest.mark.parametrize("missing", [["dense"], ["source"], ["dense", "source"]], ids=str)
