@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mobileprune.errors import ConfigError, unknown
+from mobileprune.errors import ConfigError, UsageError, unknown
 from mobileprune.option import flag, option, problems_of
 
 KEEP_DENSE = ("none", "first", "last", "first-last")
@@ -229,8 +229,15 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
         elif key in OWNERS:
             values.setdefault(OWNERS[key], {})[key] = value
         else:
+            check_not_effort({key})
             raise unknown("option", key, ["seed", *OWNERS])
     return values
+
+
+def check_not_effort(names: Set[str]) -> None:
+    """UsageError for the attacker's options where a model's are taken: in Python they are a value of their own."""
+    for name in sorted(names & {item.name for item in fields(Effort)}):
+        raise UsageError(f"{name} is the attacker's: give effort=Effort({name}=...), or the flag {flag(name)}")
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

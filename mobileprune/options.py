@@ -23,8 +23,9 @@ from mobileprune.pipeline.train import adopt
 def configure(source: str | Path | None = None, **options: Any) -> Config:
     """The defaults, or what the model folder ``source`` was made from, with flat ``options`` laid over.
 
-    ``configure(sparsity=0.9, target="onnx", seed=1)``. A source built by a function of the user's needs the
-    same ``model`` given again: a file alone never decides which code is run.
+    ``configure(sparsity=0.9, target="onnx", seed=1)``: every long flag of data, training, pruning and export, with _
+    for -. A source built by a function of the user's needs the same ``model`` given again: a file alone never decides
+    which code is run.
     """
     if source is None:
         return from_dict(nested(options))

@@ -176,6 +176,10 @@ def test_configure_names_every_problem() -> None:
     with pytest.raises(ConfigError, match=r"--epochs 0: must be at least 1; --sparsity 1: must be in \[0, 1\)") as info:
         mobileprune.configure(sparsity=1, epochs=0)
     assert len(info.value.problems) == 2
+    with pytest.raises(UsageError, match=r"effort=Effort\(references=...\), or the flag --references"):
+        mobileprune.configure(references=2)
+    with pytest.raises(UsageError, match=r"effort=Effort\(queries=...\)"):
+        mobileprune.audit("nowhere", queries=2)
     with pytest.raises(UsageError, match="unknown option 'sparsty': did you mean 'sparsity'"):
         mobileprune.configure(sparsty=0.5)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mobileprune.artifact import Artifact
-from mobileprune.config import Effort
+from mobileprune.config import Effort, check_not_effort
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.foreign import models
 from mobileprune.foreign.answers import checked_kind
@@ -37,6 +37,7 @@ def examine(
     UsageError unless there is one of them, and for options that could have no effect on it.
     """
     stated = {name for name, value in given.items() if value is not None}
+    check_not_effort(stated)
     predict, outputs, kind = given.get("predict"), given.get("outputs"), checked_kind(given.get("kind"))
     asked = path if predict is None else predict
     if (path is not None) + (predict is not None) + (outputs is not None) != 1:
