@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_folder, digest, sha256, write_json
+from mobileprune.files import atomic_folder, digest, read_regular, sha256, write_json
 from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -39,6 +39,7 @@ JUDGING = (
 """What no step depends on: the modules that judge, show and schedule."""
 KEY_LENGTH = 32
 RECORD = "step.json"
+MAX_RECORD_BYTES = 16 * 2**20
 LOCK = "lock"
 KIN = 50
 """How many of the newest records a new one is held against."""
@@ -78,7 +79,7 @@ def record_of(step: str, inputs: dict[str, Any]) -> dict[str, Any]:
 def read_record(result: Path) -> dict[str, Any] | None:
     """What went into the finished ``result``; None when its record is missing or damaged."""
     try:
-        value = parse((result / RECORD).read_bytes())
+        value = parse(read_regular(result / RECORD, MAX_RECORD_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
