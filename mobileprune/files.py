@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mobileprune.errors import MobilepruneError
+from mobileprune.errors import MobilepruneError, UsageError
 
 OLD = ".old"
 MOST_LINKS = 40
@@ -95,6 +95,16 @@ def _descriptor(path: Path) -> int | None:
             return None
         path = place.parent / place.readlink()
     return None
+
+
+def cache_folder(name: str, variable: str, way_out: str) -> Path:
+    """The folder that ``variable`` of the environment names, else ``name`` in the user's cache folder."""
+    if own := os.environ.get(variable):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", name)
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users, as in many a container
+        raise UsageError(f"there is no home folder to keep a cache in: {way_out}") from error
 
 
 def _unwritable(path: Path, error: OSError) -> MobilepruneError:

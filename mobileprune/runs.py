@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_folder, digest, read_regular, sha256, write_json
+from mobileprune.files import atomic_folder, cache_folder, digest, read_regular, sha256, write_json
 from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -68,8 +68,7 @@ def judging_digest() -> str:
 
 def default_root() -> Path:
     """``MOBILEPRUNE_RUNS``, else the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MOBILEPRUNE_RUNS") or Path(cache) / "mobileprune")
+    return cache_folder("mobileprune", "MOBILEPRUNE_RUNS", "choose one with --runs DIR or MOBILEPRUNE_RUNS")
 
 
 def record_of(step: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -175,9 +174,8 @@ class RunStore:
         while not lock.is_locked:
             try:
                 partial.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=-1 if waited else 0)
-            except FileNotFoundError:  # whoever was at it has finished and cleared the folder away
-                continue
+                with suppress(FileNotFoundError):  # whoever was at it has finished and cleared the folder away
+                    lock.acquire(timeout=-1 if waited else 0)
             except Timeout:
                 waited = True
                 if self.on_wait:
