@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from mobileprune.errors import UsageError
 
 VARIABLE = "SOURCE_DATE_EPOCH"
-LATEST = int(datetime.max.replace(tzinfo=UTC).timestamp())
-"""Seconds, at the end of the year 9999."""
+LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+"""In seconds: datetime has no later year."""
 
 
 def now() -> datetime:
