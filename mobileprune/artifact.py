@@ -7,12 +7,13 @@ model file must have the SHA-256 that the manifest states.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import ArtifactError, UsageError
-from mobileprune.files import atomic_folder, is_free, sha256, write_json
+from mobileprune.files import atomic_folder, is_free, read_regular, sha256, write_json
 from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-artifact"
@@ -68,12 +69,16 @@ class Artifact:
             raise ArtifactError(
                 f"{path} is not an artifact: no {MANIFEST}; make one with `mobileprune export -o {path}`"
             )
-        if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise ArtifactError(f"{manifest_path}: larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
         manifest = parse_manifest(manifest_path)
         model = path / manifest.file
         if not model.is_file() or model.is_symlink():
             raise ArtifactError(f"{model}: the manifest's model file is missing or a link; export again")
+        size = model.stat().st_size
+        if size != manifest.size_bytes:  # it takes no time to see, unlike the hash of what may be huge
+            raise ArtifactError(
+                f"{model}: has {size:,} bytes, the manifest says {manifest.size_bytes:,}; "
+                "the file was altered or truncated: export again"
+            )
         actual = sha256(model)
         if actual != manifest.sha256:
             raise ArtifactError(
@@ -86,8 +91,10 @@ class Artifact:
 def parse_manifest(path: Path) -> Manifest:
     """Read and check every field; ArtifactError names what is wrong."""
     try:
-        value = parse(path.read_bytes())
+        value = parse(read_regular(path, MAX_MANIFEST_BYTES))
         wrong = problems(value, "manifest")
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; not a manifest") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); export again") from error
     if isinstance(value, dict) and value.get("format") == FORMAT and value.get("format_version") != FORMAT_VERSION:
@@ -97,6 +104,8 @@ def parse_manifest(path: Path) -> Manifest:
         wrong = [f"mean and std need one number for each of the {value['input_shape'][0]} channels"]
     if not wrong and not all(2.0**-126 <= abs(v) <= 3e38 for v in (*value["std"], *filter(None, value["mean"]))):
         wrong = ["mean and std must be numbers that float32 can hold"]
+    if not wrong:
+        wrong = list(_miscounted(value["sparsity"]))
     if wrong:
         raise ArtifactError(f"{path}: {'; '.join(wrong)}; see export/README.md, or export again")
     value["input_shape"] = [int(size) for size in value["input_shape"]]  # 2.0 is an integer in JSON
@@ -105,10 +114,22 @@ def parse_manifest(path: Path) -> Manifest:
     return Manifest(**fields)
 
 
+def _miscounted(sparsity: dict[str, Any]) -> Iterator[str]:
+    """Parts that are larger than their whole."""
+    pairs = (("prunable_zeros", "prunable_total"), ("zero_channels", "channels"), ("all_zeros", "all_total"))
+    for part, whole in pairs:
+        if sparsity[part] > sparsity[whole]:
+            yield f"sparsity/{part} is larger than {whole}"
+    for name, layer in sparsity["layers"].items():
+        if layer["zeros"] > layer["total"]:
+            yield f"sparsity/layers/{name}: more zeros than weights"
+            return
+
+
 def _is_ours(path: Path) -> bool:
     """Other programs have a manifest.json too."""
     try:
-        value = parse((path / MANIFEST).read_bytes())
+        value = parse(read_regular(path / MANIFEST, MAX_MANIFEST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(value, dict) and value.get("format") == FORMAT

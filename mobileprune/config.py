@@ -182,7 +182,9 @@ def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
     for name, value in values.items():
         if name == "seed":
             changes[name] = value
-        elif name not in SECTIONS or not isinstance(value, Mapping):
+        elif name in SECTIONS and not isinstance(value, Mapping):
+            problems.append(_no_section(name, value))
+        elif name not in SECTIONS:
             problems.append(f"unknown section [{name}]: choose from seed, {', '.join(SECTIONS)}")
         else:
             known = {f.name for f in fields(SECTIONS[name])}
@@ -202,7 +204,7 @@ def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
 def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError([f"--config {path}: {error}"]) from error
 
 
@@ -241,11 +243,19 @@ def check_not_effort(names: Set[str]) -> None:
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of :func:`nested`."""
+    """The inverse of :func:`nested`; ConfigError where a section is none."""
+    sections = {key: value for key, value in values.items() if key in SECTIONS}
+    wrong = [_no_section(key, value) for key, value in sections.items() if not isinstance(value, Mapping)]
+    if wrong:
+        raise ConfigError(wrong)
     options: dict[str, Any] = {}
     for key, value in values.items():
         options |= value if key in SECTIONS else {key: value}
     return options
+
+
+def _no_section(name: str, value: Any) -> str:
+    return f"{name} must be a section with its options, got {str(value)[:40]!r}"
 
 
 def _toml(value: Any) -> str:

@@ -12,6 +12,9 @@ from dataclasses import Field, field
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+LARGEST = 2**63
+"""Of whole numbers: what is larger is not read back from results, by mobileprune or by other programs."""
+
 
 def option(
     default: Any,
@@ -47,6 +50,8 @@ def problems_of(owner: Any, items: Iterable[Field[Any]], spelt: Callable[[str], 
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
             yield f"{spelt(item.name)}: {value!r} is not a {kind.__name__}"
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            yield f"{spelt(item.name)}: a whole number beyond 2**63 is too large"
         elif rule["choices"] and value not in rule["choices"]:
             yield f"{spelt(item.name)} {value!r}: choose from {', '.join(rule['choices'])}"
         elif not _in_range(value, rule):

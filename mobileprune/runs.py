@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_folder, digest, sha256, write_json
+from mobileprune.files import atomic_folder, cache_folder, digest, read_regular, sha256, write_json
 from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -39,6 +39,7 @@ JUDGING = (
 """What no step depends on: the modules that judge, show and schedule."""
 KEY_LENGTH = 32
 RECORD = "step.json"
+MAX_RECORD_BYTES = 16 * 2**20
 LOCK = "lock"
 KIN = 50
 """How many of the newest records a new one is held against."""
@@ -67,8 +68,7 @@ def judging_digest() -> str:
 
 def default_root() -> Path:
     """``MOBILEPRUNE_RUNS``, else the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MOBILEPRUNE_RUNS") or Path(cache) / "mobileprune")
+    return cache_folder("mobileprune", "MOBILEPRUNE_RUNS", "choose one with --runs DIR or MOBILEPRUNE_RUNS")
 
 
 def record_of(step: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def record_of(step: str, inputs: dict[str, Any]) -> dict[str, Any]:
 def read_record(result: Path) -> dict[str, Any] | None:
     """What went into the finished ``result``; None when its record is missing or damaged."""
     try:
-        value = parse((result / RECORD).read_bytes())
+        value = parse(read_regular(result / RECORD, MAX_RECORD_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -174,9 +174,8 @@ class RunStore:
         while not lock.is_locked:
             try:
                 partial.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=-1 if waited else 0)
-            except FileNotFoundError:  # whoever was at it has finished and cleared the folder away
-                continue
+                with suppress(FileNotFoundError):  # whoever was at it has finished and cleared the folder away
+                    lock.acquire(timeout=-1 if waited else 0)
             except Timeout:
                 waited = True
                 if self.on_wait:

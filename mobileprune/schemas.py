@@ -19,9 +19,35 @@ def document() -> dict[str, Any]:
     return value
 
 
+LARGEST = 2**63
+"""Of whole numbers: what is larger, no program of another language reads, and it is too large for a float."""
+
+
 def parse(text: bytes) -> Any:
-    """JSON without NaN and infinity, which are not JSON but which Python would read; ValueError says what is wrong."""
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    """JSON of numbers and text that everyone reads, not only Python: no NaN, no infinity, no half of a surrogate pair.
+
+    ValueError says what is wrong.
+    """
+    decoded = text.decode("utf-8-sig")
+    value = json.loads(decoded, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    if "\\u" in decoded:
+        _check_text(value)
+    return value
+
+
+def _check_text(value: Any) -> None:
+    """It is by escapes only that half a pair gets in, past which nothing could be printed or written."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!a} is half of a surrogate pair, not text") from error
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if abs(number) > LARGEST:
+        raise ValueError(f"{text[:20]}... is too large for a whole number")
+    return number
 
 
 def _finite(text: str) -> float:

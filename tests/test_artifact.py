@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -13,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from mobileprune.artifact import MANIFEST, MAX_MANIFEST_BYTES, Artifact, Manifest, write_artifact
+from mobileprune.artifact import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Artifact,
+    Manifest,
+    check_output,
+    parse_manifest,
+    write_artifact,
+)
 from mobileprune.config import ExportConfig, PruneConfig, TrainConfig
 from mobileprune.errors import ArtifactError, UsageError
 from mobileprune.schemas import document
@@ -209,6 +218,15 @@ def test_an_unknown_field_is_refused(folder: Path, place: tuple[str, ...]) -> No
         (("std",), [-1.0]),
         (("std",), []),
         (("labels",), [1]),
+        (("labels",), ["half of a pair: \ud800", "dog"]),
+        (("created",), "\udfff"),
+        (("size_bytes",), 10**400),
+        (("sparsity", "prunable_zeros"), 10**400),
+        (("sparsity", "prunable_total"), 10**4000),
+        (("sparsity", "prunable_zeros"), 2),
+        (("sparsity", "all_zeros"), 1e308),
+        (("sparsity", "zero_channels"), 2),
+        (("sparsity", "layers"), {"fc": {"shape": [1], "total": 1, "zeros": 2}}),
         (("format_version",), 1),
         (("format_version",), True),
         (("parity", "top1_agreement"), 1.5),
@@ -263,8 +281,27 @@ def test_a_symbolic_link_as_model_is_refused(folder: Path, model_file: Path) -> 
 @pytest.mark.parametrize("content", [MODEL[:-1], b"", MODEL + b"\0", MODEL.swapcase()])
 def test_a_file_with_another_hash_is_refused(folder: Path, content: bytes) -> None:
     (folder / "model.onnx").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"sha256 is .* altered or truncated"):
+    with pytest.raises(ArtifactError, match=r"(sha256 is|has \d+ bytes).* altered or truncated"):
         Artifact.load(folder)
+
+
+def test_a_huge_file_is_refused_for_its_size_before_it_is_read(folder: Path) -> None:
+    os.truncate(folder / "model.onnx", 2**40)  # nothing is stored of it; to hash it would take an hour
+    with pytest.raises(ArtifactError, match="has 1,099,511,627,776 bytes"):
+        Artifact.load(folder)
+
+
+def test_a_named_pipe_is_no_part_of_an_artifact(folder: Path) -> None:
+    """Nobody writes to it: to open it as a file would wait for ever."""
+    for name, what in (("model.onnx", "missing or a link"), (MANIFEST, "not an artifact")):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(ArtifactError, match=what):
+            Artifact.load(folder)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        parse_manifest(folder / MANIFEST)
+    with pytest.raises(UsageError, match="is not an artifact"):
+        check_output(folder, force=True)
 
 
 def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:

@@ -131,9 +131,23 @@ def test_unknown_names_are_reported_together_with_wrong_values() -> None:
     with pytest.raises(ConfigError) as caught:
         from_dict(wrong)
     text = str(caught.value)
-    assert all(part in text for part in ("[trian]", "'epoch'", "[data]", "choose from augment, batch_size"))
+    assert all(
+        part in text for part in ("[trian]", "'epoch'", "data must be a section", "choose from augment, batch_size")
+    )
     assert "--epochs 0" in text
     assert "--sparsity 2" in text
+
+
+def test_numbers_that_no_other_program_reads_are_too_large() -> None:
+    for options in ({"seed": 10**400}, {"epochs": 2**63 + 1}, {"lr": 10**400}, {"members": 10**19}):
+        with pytest.raises(ConfigError, match="is too large"):
+            config(**options)
+
+
+def test_a_file_nested_too_deeply_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match=r"--config .*c\.toml"):
+        read_toml(tmp_path / "c.toml")
 
 
 def test_unknown_options_suggest_the_nearest() -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,7 +15,17 @@ import pytest
 
 from mobileprune import files
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_file, atomic_folder, clear_leftovers, digest, sha256, write_json, write_text
+from mobileprune.files import (
+    atomic_file,
+    atomic_folder,
+    clear_leftovers,
+    digest,
+    read_regular,
+    sha256,
+    write_json,
+    write_text,
+)
+from mobileprune.schemas import parse
 
 Atomic = Callable[[Path], AbstractContextManager[Path]]
 
@@ -46,7 +56,82 @@ def test_a_file_appears_whole_and_parents_are_made(tmp_path: Path) -> None:
     write_text(path, "néw")
     write_json(path.with_name("a.json"), {"b": [1, None]})
     assert tree(path.parent) == {"a.json": '{\n  "b": [\n    1,\n    null\n  ]\n}\n', "a.txt": "néw"}
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture(params=[0o022, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_who_may_read_is_as_the_umask_has_it_or_as_it_was(tmp_path: Path, umask: int) -> None:
+    def mode(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    write_text(tmp_path / "a", "new")
+    with atomic_folder(tmp_path / "d"):
+        pass
+    assert (mode(tmp_path / "a"), mode(tmp_path / "d")) == (0o666 & ~umask, 0o777 & ~umask)
+    for of_file, of_folder in ((0o600, 0o700), (0o664, 0o775)):
+        (tmp_path / "a").chmod(of_file)
+        (tmp_path / "d").chmod(of_folder)
+        write_text(tmp_path / "a", "newer")
+        with atomic_folder(tmp_path / "d", replace=True):
+            pass
+        assert (mode(tmp_path / "a"), mode(tmp_path / "d")) == (of_file, of_folder)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    if there:
+        write_text(tmp_path / "far" / "a", "old")
+        (tmp_path / "far" / "d").mkdir()
+    for name in ("a", "d"):
+        (tmp_path / name).symlink_to(Path("far", name))
+    write_text(tmp_path / "a", "new")
+    with atomic_folder(tmp_path / "d", replace=True) as temporary:
+        (temporary / "b").write_text("new")
+    assert (tmp_path / "a").is_symlink()
+    assert (tmp_path / "d").is_symlink()
+    assert tree(tmp_path / "far") == {"a": "new", "d": None, "d/b": "new"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_an_open_descriptor_is_written_on_where_it_is(tmp_path: Path) -> None:
+    """As /dev/stdout is one, redirected to a file: its other text stays, it itself stays, and so does the link."""
+    with (tmp_path / "redirected").open("w") as file:
+        (tmp_path / "fd").symlink_to("/proc/self/fd")
+        (tmp_path / "stdout").symlink_to(Path("fd", str(file.fileno())))
+        number = (tmp_path / "redirected").stat().st_ino
+        print("before", file=file, flush=True)
+        write_text(tmp_path / "stdout", "text\n")
+        write_text(Path("/proc/self/fd", str(file.fileno())), "more\n")
+        print("after", file=file)
+    assert (tmp_path / "redirected").read_text() == "before\ntext\nmore\nafter\n"
+    assert (tmp_path / "redirected").stat().st_ino == number
+    assert (tmp_path / "stdout").is_symlink()
+    with pytest.raises(MobilepruneError, match="cannot write"):
+        write_text(Path("/proc/self/fd/999"), "text")
+
+
+def test_a_name_that_is_not_utf8_can_be_written_about(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xff")
+    write_text(tmp_path / "a", f"report of {name}")
+    write_json(tmp_path / "b", [name, "dög"])
+    assert (tmp_path / "a").read_text("utf-8") == "report of caf?"
+    assert parse((tmp_path / "b").read_bytes()) == ["caf?", "dög"]
+
+
+def test_only_regular_files_are_read_and_only_small_ones(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_regular(tmp_path / "a", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name, limit in (("a", 4), ("pipe", 9), ("endless", 9), (".", 9), ("nothing", 9)):
+        with pytest.raises(OSError, match=r"larger than 4 bytes|not a regular file|directory"):
+            read_regular(tmp_path / name, limit)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -84,7 +169,6 @@ def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
         (temporary / "two").write_text("2")
         assert tree(path) == {"one": "1"}
     assert tree(path.parent) == {"d": None, "d/two": "2"}
-    assert path.stat().st_mode & 0o777 == 0o755
 
 
 def test_without_replace_an_existing_folder_stays(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "flatbuffer", "lazy", "option", "schemas", "seeding", "silence"]
+BASE = ["config", "errors", "files", "flatbuffer", "lazy", "option", "schemas", "seeding", "silence", "source_date"]
 
 
 class Layer(NamedTuple):
@@ -37,6 +37,7 @@ DIRECTLY_BELOW: dict[str, Layer] = {
     "schemas": Layer("the JSON that is written and read, as a JSON Schema", []),
     "seeding": Layer("named streams of one seed", []),
     "silence": Layer("keeps native libraries from printing", []),
+    "source_date": Layer("what reproducible builds give for now", ["errors"]),
     "sparse_operators": Layer("the operators of the native library, as a file names them", []),
     "torchvision_import": Layer("torchvision also beside a torch that its operators do not fit", []),
     "config": Layer("the options of every step, in TOML too", ["errors", "option", "seeding"]),

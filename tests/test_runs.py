@@ -14,7 +14,7 @@ import pytest
 
 from mobileprune import runs
 from mobileprune.cli.progress import Console
-from mobileprune.errors import MobilepruneError, ParityError
+from mobileprune.errors import MobilepruneError, ParityError, UsageError
 from mobileprune.runs import KIN, RECORD, RunStore, StepResult, default_root, source_digest, tool_versions
 from mobileprune.schemas import problems
 
@@ -264,6 +264,13 @@ def test_a_store_that_cannot_be_written_says_the_way_out(tmp_path: Path) -> None
         RunStore(tmp_path / "file").step("train", {}, Step())
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where no folder can be made")
+def test_a_store_that_cannot_be_made_is_not_tried_for_ever() -> None:
+    """The system says of it what it says of a folder that another process has just cleared away."""
+    with pytest.raises(MobilepruneError, match=r"cannot write the run store .*; choose another with --runs DIR"):
+        RunStore(Path("/proc/self/runs")).step("train", {}, Step())
+
+
 def test_default_root_honours_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -273,3 +280,16 @@ def test_default_root_honours_the_environment(tmp_path: Path, monkeypatch: pytes
     assert default_root() == tmp_path / "cache" / "mobileprune"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_root() == tmp_path / "home" / ".cache" / "mobileprune"
+
+
+def test_a_user_without_a_home_is_told_what_to_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("MOBILEPRUNE_RUNS", str(tmp_path / "runs"))
+    assert default_root() == tmp_path / "runs"
+    monkeypatch.delenv("MOBILEPRUNE_RUNS")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(UsageError, match=r"no home folder .* choose one with --runs DIR or MOBILEPRUNE_RUNS"):
+        default_root()

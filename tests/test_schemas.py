@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mobileprune.schemas import document, problems
+from mobileprune.schemas import document, parse, problems
 
 DEFS: dict[str, Any] = document()["$defs"]
 
@@ -101,3 +101,22 @@ def test_problems_are_few_and_short() -> None:
 def test_a_document_of_another_type_is_a_problem(value: Any) -> None:
     (found,) = problems(value, "sparsity")
     assert found.startswith("the document: ")
+
+
+@pytest.mark.parametrize("text", [rb'"\ud800"', rb'{"\uDFFF": 1}', b'"\xed\xa0\x80"', b'"\xff"', "1".encode("utf-16")])
+def test_what_is_no_text_is_not_read(text: bytes) -> None:
+    """Python reads them all, and then cannot print or write what it read."""
+    with pytest.raises(ValueError, match=r"surrogate|utf-8"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["1" + "0" * 400, "-1" + "0" * 19, "9" * 5000, "1e400", "NaN", "-Infinity"])
+def test_what_is_too_large_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match=r"too large|finite|digits"):
+        parse(f'{{"a": [{text}]}}'.encode())
+
+
+def test_all_other_json_is_read() -> None:
+    assert parse('\ufeff{"a": ["\\ud83d\\ude00", "dög", 9223372036854775807, -1.5]}'.encode()) == {
+        "a": ["😀", "dög", 2**63 - 1, -1.5]
+    }

@@ -8,6 +8,7 @@ images as they are. One over what was not measured, or timed on a busy machine, 
 from __future__ import annotations
 
 import math
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -49,9 +50,9 @@ class Gates:
         problems = [str(unknown("limit", name, RULES)) for name in self.limits if name not in RULES]
         for name in self.limits.keys() & RULES.keys():
             limit, largest = self.limits[name], RULES[name].largest
-            if not (0 <= limit <= largest and math.isfinite(limit)):
-                range_ = "at least 0" if math.isinf(largest) else f"in [0, {largest:g}]"
-                problems.append(f"{name} must be {range_}, got {limit}")
+            if not 0 <= limit <= min(largest, sys.float_info.max):  # TOML has integers that no float can hold
+                range_ = "finite and at least 0" if math.isinf(largest) else f"in [0, {largest:g}]"
+                problems.append(f"{name} must be {range_}, got {limit!s:.40}")
         if problems:
             raise ConfigError(sorted(problems))
 

@@ -1,4 +1,5 @@
-"""The dispatch and the exit codes: 0 ok, 1 error, 2 usage, 3 failed, 4 inconclusive, 5 unavailable, 130 interrupted."""
+"""The dispatch and the exit codes: 0 ok, 1 error, 2 usage, 3 failed, 4 inconclusive, 5 unavailable, 130 interrupted,
+143 ended by SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,14 +12,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mobileprune import LIGHT
+from mobileprune import LIGHT, source_date
+from mobileprune.cli.grammar import VERBS
 from mobileprune.cli.parser import parser
-from mobileprune.errors import MobilepruneError
+from mobileprune.cli.surroundings import Terminated, open_streams, terminable
+from mobileprune.errors import MobilepruneError, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # else Python ends by looking through all that torch has made, for up to a second
+    open_streams()
     argv = sys.argv[1:] if argv is None else argv
+    with terminable():
+        return _answered(argv)
+
+
+def _answered(argv: Sequence[str]) -> int:
+    """The exit code. Of an exception one line is said, with the way out; all of it under ``-v``."""
     verbose = "-v" in argv or "--verbose" in argv
     try:
         top = parser()
@@ -41,12 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         way_out = "; free some, or choose other folders with -o and --runs" if error.errno == errno.ENOSPC else ""
         print(f"mobileprune: error: {error.filename or 'system'}: {error.strerror or error}{way_out}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("mobileprune: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
+    except Exception as error:
+        if verbose:
+            raise
+        verb = next((word for word in argv if word in VERBS), "mobileprune")
+        print(
+            f"mobileprune: error: a bug of mobileprune in {verb}: {one_line(error, kind=True)}; "
+            "run it again with -v and report what it says",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _run(args: argparse.Namespace) -> int:
+    source_date.now()  # before a library reads the variable in its own way
     from mobileprune.cli.progress import Console
 
     module = importlib.import_module(f"mobileprune.cli.{'looking' if args.verb in LIGHT else 'verbs'}")

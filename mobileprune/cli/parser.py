@@ -21,6 +21,7 @@ EXIT_CODES = """exit codes:
   4    the audit or a gate of --policy was inconclusive
   5    device or target unavailable
   130  interrupted
+  143  ended by SIGTERM
 """
 
 

@@ -8,7 +8,6 @@ FOLDER/profiles/CPU/      the system again (links), with /proc/cpuinfo of that p
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from mobileprune import native
 from mobileprune.errors import DeviceError
-from mobileprune.files import sha256
+from mobileprune.files import cache_folder, sha256
 from mobileprune.schemas import parse
 
 EMULATOR = "qemu-aarch64"
@@ -33,8 +32,7 @@ CROSS = (
 
 def devices_root() -> Path:
     """``MOBILEPRUNE_DEVICES``, else beside the run store in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MOBILEPRUNE_DEVICES") or Path(cache) / "mobileprune-devices")
+    return cache_folder("mobileprune-devices", "MOBILEPRUNE_DEVICES", "choose one with MOBILEPRUNE_DEVICES")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.errors import ArtifactError
+from mobileprune.files import read_regular
 from mobileprune.inspection.view import View
 from mobileprune.schemas import parse, problems
 
@@ -20,8 +21,8 @@ GROUPS = {"all": "", "canaries": "canary_"}
 def document(path: Path, schema: str) -> dict[str, Any]:
     """A JSON file that keeps to its schema; ArtifactError says what is wrong with it."""
     try:
-        if path.is_symlink() or path.stat().st_size > LARGEST:
-            raise ArtifactError(f"{path.name} is a link, or larger than {LARGEST} bytes")
+        if path.is_symlink():
+            raise ArtifactError(f"{path.name} is a link")
         return _document(path, schema, path.stat().st_mtime_ns)
     except OSError as error:
         raise ArtifactError(f"{path.name}: {error.strerror}") from error
@@ -30,7 +31,7 @@ def document(path: Path, schema: str) -> dict[str, Any]:
 @lru_cache(maxsize=16)
 def _document(path: Path, schema: str, changed: int) -> dict[str, Any]:
     try:
-        value = parse(path.read_bytes())
+        value = parse(read_regular(path, LARGEST))
         wrong = problems(value, schema)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path.name} is not JSON: {error}") from error

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mobileprune.errors import CheckpointError
-from mobileprune.files import sha256, write_json
+from mobileprune.files import read_regular, sha256, write_json
 from mobileprune.models import build
 from mobileprune.models.checkpoint import fill, read_weights
 from mobileprune.models.resize import RemovedChannels, check_removed, refit, shapes_of
@@ -20,6 +20,7 @@ from mobileprune.tensors import Tensors, save
 FORMAT = "mobileprune-model/1"
 WEIGHTS = "weights.safetensors"
 RECORD = "model.json"
+MAX_RECORD_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ModelFolder:
     @classmethod
     def load(cls, path: Path) -> ModelFolder:
         try:
-            record = parse((path / RECORD).read_bytes())
+            record = parse(read_regular(path / RECORD, MAX_RECORD_BYTES))
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} is not a model folder of `mobileprune train` or `prune` ({error})"

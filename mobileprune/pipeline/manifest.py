@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mobileprune import source_date
 from mobileprune.artifact import Manifest
 from mobileprune.config import Config
-from mobileprune.errors import UsageError
 from mobileprune.files import sha256
 from mobileprune.models.folder import ModelFolder
 from mobileprune.pipeline.inputs import lineage_of
@@ -65,14 +63,5 @@ def manifest_of(file: Path, target: str, storage: dict[str, Any], folder: ModelF
             "differential_privacy": info.differential_privacy,
             "removed_channels": sum(map(len, info.removed_channels.values())),
         },
-        created=_now(),
+        created=source_date.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
-
-
-def _now() -> str:
-    """ISO-8601 UTC; ``SOURCE_DATE_EPOCH`` fixes it for reproducible builds."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch and not epoch.isdecimal():
-        raise UsageError(f"SOURCE_DATE_EPOCH={epoch!r}: must be whole seconds since 1970")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,8 +15,9 @@ from mobileprune.data.splits import Splits
 from mobileprune.defenses import Situation, defend
 from mobileprune.defenses.dpsgd import DpSgd
 from mobileprune.errors import MobilepruneError
+from mobileprune.files import read_regular
 from mobileprune.models.checkpoint import load_into, read_weights
-from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder, ModelInfo
+from mobileprune.models.folder import MAX_RECORD_BYTES, RECORD, WEIGHTS, ModelFolder, ModelInfo
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.crossfit import crossfitted
 from mobileprune.pipeline.inputs import examples, lineage_of, network, splits_of, statistics_of
@@ -111,9 +112,9 @@ def find_model(store: RunStore, weights_sha256: str | None, manifest: Manifest) 
     for step in ("train", "prune", "adopt"):
         for record in sorted((store.root / step).glob(f"[!.]*/{RECORD}")):
             try:
-                values = parse(record.read_bytes())
+                values = parse(read_regular(record, MAX_RECORD_BYTES))
                 found = [values[name] for name in ("weights_sha256", "split_sha256", "mean", "std")]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
                 raise MobilepruneError(f"{record} is damaged; delete {record.parent} and run again") from error
             if found == wanted:
                 return ModelFolder.load(record.parent)

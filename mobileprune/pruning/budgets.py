@@ -70,7 +70,7 @@ def read_file(path: Path) -> dict[str, float]:
     """Glob -> ratio of a budget file; ConfigError lists what is wrong."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError([f"--budget {path}: {error}; choose from {', '.join(SHARED)}, or a TOML file"]) from error
     wrong = [
         f"--budget {path}: {glob} = {value!r} must be a number in [0, 1); names with dots need quotes"

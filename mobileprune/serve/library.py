@@ -66,7 +66,8 @@ def _below(root: Path, name: str) -> Iterator[Item]:
         inside = path.relative_to(root)
         if seen == MOST:
             return
-        shown = "/".join([name, *inside.parts])
+        # A name that is not UTF-8 cannot be sent: it shows question marks.
+        shown = "/".join([name, *inside.parts]).encode("utf-8", "replace").decode()
         if len(inside.parts) > 1 and inside.parts[-2] == PARTIAL:
             yield Item("running", path, path.name)
             folders.clear()
@@ -88,8 +89,6 @@ def manifest_of(item: Item) -> Manifest | None:
 
 @lru_cache(maxsize=1024)
 def _manifest(path: Path, changed: int) -> Manifest:
-    if path.stat().st_size > 2**20:
-        raise ArtifactError(f"{path}: too large for a manifest")
     return parse_manifest(path)
 
 

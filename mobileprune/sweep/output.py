@@ -9,12 +9,13 @@ from typing import Any
 
 from mobileprune.artifact import Artifact, write_artifact
 from mobileprune.errors import MobilepruneError, UsageError
-from mobileprune.files import is_free, write_json, write_text
+from mobileprune.files import is_free, read_regular, write_json, write_text
 from mobileprune.schemas import parse
 from mobileprune.sweep.markdown import markdown
 from mobileprune.sweep.plan import Plan
 
 DOCUMENT, TEXT, TABLE, ARTIFACT = "sweep.json", "sweep.md", "pareto.csv", "artifact"
+MAX_BYTES = 64 * 2**20
 SAME = ("base", "grid")
 
 Values = dict[str, Any]
@@ -25,7 +26,7 @@ def check(folder: Path, plan: Plan, *, force: bool) -> None:
     if is_free(folder):
         return
     try:
-        there = parse((folder / DOCUMENT).read_bytes())
+        there = parse(read_regular(folder / DOCUMENT, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         there = None
     if not isinstance(there, dict) or "grid" not in there:

@@ -94,7 +94,10 @@ def plan(values: Mapping[str, Any], **overrides: Any) -> Plan:
         problems = ["[grid] is missing or empty: give at least one option a list of values"]
     if problems:
         raise ConfigError(problems)
-    base = {**flat(values.get("base", {})), **overrides}
+    try:
+        base = {**flat(values.get("base", {})), **overrides}
+    except ConfigError as error:
+        raise ConfigError([f"[base]: {problem}" for problem in error.problems]) from error
     problems += list(_wrong_axes(values["grid"], base))
     try:
         limits = Limits.of(values.get("limits", {}))

@@ -195,8 +195,8 @@ def test_every_problem_of_a_policy_file_at_once(tmp_path: Any) -> None:
         "max_auc must lie in 0.5..1, got 0.2",
         "unknown limit 'leakage.max_auk': did you mean 'leakage.max_auc'",
         "unknown limit 'size.max_byte': did you mean 'size.max_bytes'",
-        "size.max_bytes must be at least 0, got -1",
-        "size.max_ratio must be at least 0, got inf",
+        "size.max_bytes must be finite and at least 0, got -1",
+        "size.max_ratio must be finite and at least 0, got inf",
         "unknown section 'latncy': did you mean 'latency'",
         r"accuracy.min_test must be in \[0, 1\], got 1.5",
         "accuracy.max_drop: '2%' is not a number",
@@ -219,8 +219,12 @@ def test_files_that_are_no_policy(tmp_path: Any, content: bytes | None) -> None:
 def test_limits_made_in_python_are_checked_too() -> None:
     with pytest.raises(ConfigError, match=r"unknown limit 'max_bytes': did you mean 'size\.max_bytes'"):
         Gates(limits={"max_bytes": 1})
-    with pytest.raises(ConfigError, match="must be at least 0, got nan"):
+    with pytest.raises(ConfigError, match="must be finite and at least 0, got nan"):
         Gates(limits={"size.max_bytes": float("nan")})
+    with pytest.raises(ConfigError, match=r"must be finite and at least 0, got 10{39}$"):
+        Gates(limits={"size.max_bytes": 10**400})
+    with pytest.raises(ConfigError, match=r"must be in \[0, 1\], got 10{39}$"):
+        Gates(limits={"accuracy.min_test": 10**400})
 
 
 def test_a_limit_may_be_all_that_there_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.servers import Start, started
 
+NAMELESS = os.fsdecode(b"caf\xff")
+"""A name that is not UTF-8."""
 EVIL = "<script>alert(1)</script>"
 
 
@@ -55,7 +58,7 @@ def folder(artifacts: dict[str, Path], store: Path, tmp_path_factory: pytest.Tem
     """``good``, ``other`` and ``elsewhere`` (a busy machine) are whole; ``altered`` is not what its manifest says."""
     place = tmp_path_factory.mktemp("served")
     deep = "deep/er/and/deeper/still/too-deep"
-    for name in ("good", "other", "elsewhere", "altered", "badreport", deep, ".writing"):
+    for name in ("good", "other", "elsewhere", "altered", "badreport", NAMELESS, "surrogate", deep, ".writing"):
         shutil.copytree(artifacts["onnx"], place / name)
     (place / "altered" / "model.onnx").write_bytes(b"something else")
     manifest = json.loads((place / "other" / "manifest.json").read_text())
@@ -64,6 +67,11 @@ def folder(artifacts: dict[str, Path], store: Path, tmp_path_factory: pytest.Tem
     report = json.loads((place / "elsewhere" / "report.json").read_text())
     report["bench"] |= {"num_threads": 7, "valid": False, "note": EVIL}
     (place / "elsewhere" / "report.json").write_text(json.dumps(report))
+    manifest["labels"][0] = "\ud800"
+    (place / "surrogate" / "manifest.json").write_text(json.dumps(manifest))
+    (place / "pipes").mkdir()
+    for name in ("manifest.json", "report.json", "sweep.json"):
+        os.mkfifo(place / "pipes" / name)
     (place / "badreport" / "report.json").write_text('{"schema": "mobileprune.report/1", "audit": "<script>"}')
     (place / "nothing").mkdir()
     (place / "nothing" / "manifest.json").write_text('{"name": "a web app"}')

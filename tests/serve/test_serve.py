@@ -15,7 +15,7 @@ import pytest
 
 from mobileprune.files import sha256
 
-WHOLE = {"good", "other", "elsewhere", "badreport", "altered"}
+WHOLE = {"good", "other", "elsewhere", "badreport", "altered", "caf?"}
 
 
 def shown(server: Any, query: str = "") -> set[str]:
@@ -23,7 +23,8 @@ def shown(server: Any, query: str = "") -> set[str]:
 
 
 def test_what_was_found_is_listed(server: Any) -> None:
-    """No link is followed, nothing half-written shown, nothing of other programs, nothing too deep."""
+    """No link is followed, nothing half-written shown, nothing of other programs, nothing too deep; no named pipe is
+    waited for, and what no page can show is left out."""
     assert shown(server) == WHOLE
     assert any("/store/export/" in name for name in server.artifacts())
     text = server.get("/").text
@@ -61,6 +62,21 @@ def test_two_artifacts_side_by_side(server: Any) -> None:
     assert "<script" not in text
 
 
+def test_a_folder_whose_name_is_not_utf8_has_its_pages(server: Any) -> None:
+    key = {name.split("/")[-1]: key for name, key in server.artifacts().items()}["caf?"]
+    for page in ("artifact", "report", "card"):
+        answer = server.get(f"/{page}/{key}")
+        assert answer.status == 200, page
+    assert server.get(f"/compare?a={key}&b={key}").status == 200
+
+
+def test_a_sweep_that_is_a_named_pipe_is_not_waited_for(server: Any) -> None:
+    (key,) = re.findall(r'<a href="/sweep/([0-9a-f]+)">[^<]*/pipes</a>', server.get("/").text)
+    answer = server.get(f"/sweep/{key}")
+    assert answer.status == 422
+    assert "not a regular file" in answer.text
+
+
 def test_numbers_side_by_side_come_with_what_sets_them_apart(server: Any) -> None:
     """The notes of `mobileprune compare`: what was measured on other images or machines, and what was not read."""
     keys = {name.split("/")[-1]: key for name, key in server.artifacts().items()}
@@ -75,7 +91,7 @@ def test_numbers_side_by_side_come_with_what_sets_them_apart(server: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "page", "why"), [("altered", "artifact", "sha256 is"), ("badreport", "report", "audit")]
+    ("name", "page", "why"), [("altered", "artifact", "altered or truncated"), ("badreport", "report", "audit")]
 )
 def test_a_damaged_one_is_said_to_be_so(server: Any, name: str, page: str, why: str) -> None:
     key = {found.split("/")[-1]: key for found, key in server.artifacts().items()}[name]

@@ -52,6 +52,11 @@ def test_without_a_seed_in_the_grid_there_is_that_of_the_base() -> None:
         ({"grid": {"seed": [0]}, "limits": {"max_ac": 1}}, "unknown limit 'max_ac': did you mean 'max_auc'"),
         ({"grid": {"seed": [0]}, "limits": {"max_auc": 0.4}}, r"max_auc 0.4: must be in \[0.5, 1\]"),
         ({"grid": {"seed": [0]}, "limits": {"max_bytes": "x"}}, "max_bytes: 'x' is not a float"),
+        ({"grid": {"seed": [0]}, "limits": {"max_bytes": 10**400}}, "max_bytes: a whole number beyond .* is too large"),
+        ({"grid": {"seed": [10**400]}}, "--seed: a whole number beyond .* is too large"),
+        ({"base": {"train": 5}, "grid": {"seed": [0]}}, r"\[base\]: train must be a section with its options, got '5'"),
+        ({"base": {"train": "abc"}, "grid": {"seed": [0]}}, "train must be a section"),
+        ({"base": {"train": [1]}, "grid": {"seed": [0]}}, "train must be a section"),
         ({"gird": {}}, "unknown entry 'gird'"),
     ],
 )

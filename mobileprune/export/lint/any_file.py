@@ -38,16 +38,24 @@ RULES: Rules = {
 }
 
 
+def _home() -> set[Path]:
+    """Empty for a user without a home, as many a container has one."""
+    try:
+        return {Path.home()}
+    except RuntimeError:
+        return set()
+
+
 def machine_paths() -> set[str]:
     """Folders that tell of this machine or its owner."""
     package = Path(__file__).resolve().parents[2]
-    folders = {Path.home(), Path.cwd(), package, Path(sys.prefix), Path(tempfile.gettempdir())}
+    folders = {*_home(), Path.cwd(), package, Path(sys.prefix), Path(tempfile.gettempdir())}
     return {text for folder in folders if len(text := f"{folder}{os.sep}") >= SHORTEST_PATH}
 
 
 def people_and_machines() -> set[str]:
     """The user's and the host's name, unless so short or so common that they say nothing."""
-    names = {Path.home().name, platform.node(), platform.node().partition(".")[0]}
+    names = {*(home.name for home in _home()), platform.node(), platform.node().partition(".")[0]}
     with suppress(KeyError, ImportError, OSError):  # a user without a name
         names.add(getpass.getuser())
     return {name for name in names if len(name) >= SHORTEST_NAME and name.lower() not in NOBODY}

@@ -57,6 +57,16 @@ def test_the_users_and_the_hosts_name_are_found(monkeypatch: pytest.MonkeyPatch)
     assert list(matches(b"love\0babb\0engine", here())) == []
 
 
+def test_a_user_without_a_home_has_no_rules_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    with_one = machine_paths()
+    monkeypatch.setattr(Path, "home", homeless)
+    assert {f"{Path.cwd()}/", f"{sys.prefix}/"} <= machine_paths() <= with_one
+    assert people_and_machines() is not None
+
+
 def test_names_that_say_nothing_are_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise KeyError("uid not found")

@@ -1,0 +1,127 @@
+"""However it is started, ended or broken, the command line says one line and leaves nothing half-done."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from mobileprune import inspection
+from mobileprune.cli.surroundings import Terminated
+from mobileprune.files import atomic_folder, sha256
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    weight = numpy_helper.from_array(np.ones((3, 4), np.float32), "weight")
+    node = helper.make_node("MatMul", ["x", "weight"], ["y"])
+    shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", c]) for name, c in (("x", 3), ("y", 4))]
+    graph = helper.make_graph([node], "graph", shapes[:1], shapes[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+CLOSED = [" ".join(some) for n in (1, 2, 3) for some in itertools.combinations(("<&-", ">&-", "2>&-"), n)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes streams")
+@pytest.mark.parametrize("closed", CLOSED)
+def test_closed_streams_are_no_place_for_anything(model: Path, tmp_path: Path, closed: str) -> None:
+    """What is opened next would have the number of a closed one, and what is printed would go into it."""
+    before, out = sha256(model), tmp_path / "out.json"
+    line = [
+        "sh",
+        "-c",
+        f'exec "$@" {closed}',
+        "sh",
+        sys.executable,
+        "-m",
+        "mobileprune",
+        "inspect",
+        model,
+        "--json",
+        out,
+    ]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("model.onnx" in done.stdout) == (" >&-" not in f" {closed}")
+    assert json.loads(out.read_bytes())["sha256"] == before == sha256(model)
+
+
+def test_every_name_of_a_file_can_be_printed() -> None:
+    program = r"from mobileprune.cli.surroundings import open_streams; open_streams(); print('caf\udcff \ud800')"
+    env = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+    assert (done.returncode, done.stdout.strip()) == (0, rb"caf\udcff \ud800")
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "1.5", "9" * 17, "9" * 5000, "٣"])
+def test_a_date_that_is_none_is_said_before_any_work(command: Any, model: Path, monkeypatch: Any, given: str) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", given)
+    monkeypatch.setattr(inspection, "inspect", lambda path: pytest.fail("worked"))
+    done = command("inspect", model)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(
+        f"mobileprune: error: SOURCE_DATE_EPOCH={given[:40]!r}: must be whole seconds since 1970"
+    )
+
+
+def test_a_bug_is_called_one_and_shown_in_full_only_when_asked(command: Any, model: Path, monkeypatch: Any) -> None:
+    def broken(path: Path) -> None:
+        raise KeyError("no such\nthing")
+
+    monkeypatch.setattr(inspection, "inspect", broken)
+    done = command("inspect", model)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "a bug of mobileprune in inspect: KeyError: " in done.err
+    assert "run it again with -v and report what it says" in done.err
+    with pytest.raises(KeyError, match="no such"):
+        command("inspect", model, "-v")
+
+
+@pytest.fixture
+def at_sigterm() -> Iterator[None]:
+    """Whatever a test sets, the tests after it have what was set before."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("at_sigterm")
+def test_sigterm_ends_it_as_ctrl_c_does(command: Any, model: Path, monkeypatch: Any) -> None:
+    def ended(path: Path) -> None:
+        with atomic_folder(model.parent / "out"):
+            signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(inspection, "inspect", ended)
+    done = command("inspect", model)
+    assert (done.code, done.out) == (143, "")
+    assert done.err == "mobileprune: interrupted; the same command continues where it stopped\n"
+    assert list(model.parent.iterdir()) == [model], "no temporary folder"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("at_sigterm")
+def test_whoever_ignores_sigterm_goes_on_ignoring_it(command: Any, model: Path, monkeypatch: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    real = inspection.inspect
+
+    def asked(path: Path) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return real(path)
+
+    monkeypatch.setattr(inspection, "inspect", asked)
+    assert command("inspect", model).code == 0
+    assert issubclass(Terminated, KeyboardInterrupt), "so that all who clean up after Ctrl-C do so here"
