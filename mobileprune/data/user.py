@@ -20,10 +20,12 @@ from PIL import Image
 
 from mobileprune.data.images import Images
 from mobileprune.data.on_disk import on_disk
-from mobileprune.errors import DataError
+from mobileprune.errors import DataError, one_line
 from mobileprune.lazy import slices
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""Of Pillow, whatever a file is called: it knows many more by their first bytes, and runs Ghostscript for one."""
 MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
 UNREADABLE = (KeyError, ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -47,9 +49,11 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
         raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
     stated = {p.name for p in _folders(path)} == set(STATED)
     roots = [path / name for name in STATED] if stated else [path]
-    classes = tuple(sorted({folder.name for root in roots for folder in _folders(root)}))
+    folders = sorted({folder.name for root in roots for folder in _folders(root)})
+    classes = _class_names(folders, path)
+    number = {name: k for k, name in enumerate(folders)}
     files = [
-        (file, classes.index(folder.name), root is roots[0])
+        (file, number[folder.name], root is roots[0])
         for root in roots
         for folder in _folders(root)
         for file in sorted(folder.iterdir())
@@ -58,7 +62,7 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
     if not files:
         raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
-    mode, name = "L" if grey else "RGB", f"folder:{path.name}"
+    mode, name = "L" if grey else "RGB", f"folder:{_readable(path.name)}"
     shape = _read(files[0][0], mode, image_size).shape
     pixels = on_disk(name, (_read_as(shape, file, mode, image_size) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
@@ -70,6 +74,17 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
 def _readable(name: str) -> str:
     """Bytes that are no text, which file systems allow in names, become question marks."""
     return os.fsencode(name).decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
+
+
+def _class_names(folders: list[str], path: Path) -> tuple[str, ...]:
+    """Readable, and as many as there are folders."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        if (name := _readable(folder)) in found:
+            alike = f"{os.fsencode(found[name])!r} and {os.fsencode(folder)!r}"
+            raise DataError(f"folder:{path}: the folders {alike} would both be class {name!r}; rename one")
+        found[name] = folder
+    return tuple(found)
 
 
 def _why_none(path: Path) -> str:
@@ -92,11 +107,14 @@ def _folders(path: Path) -> list[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
+    if not file.is_file():  # a pipe would be waited for, a device read without end
+        raise DataError(f"{file}: not a readable image (it is no regular file); remove or replace it")
     try:
-        with file.open("rb") as raw, Image.open(raw) as image:
+        with file.open("rb") as raw, Image.open(raw, formats=FORMATS) as image:
             yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: not a readable image ({error}); remove or replace it") from error
+    except Exception as error:  # what decoders raise has no common base
+        why = one_line(error) or type(error).__name__
+        raise DataError(f"{file}: not a readable image ({why}); remove or replace it") from error
 
 
 def _mode(file: Path) -> str:
@@ -177,7 +195,7 @@ def load_npz(path: Path) -> Images:
         images = on_disk(f"npz:{path}", turned).reshape(images.shape)
     labels = labels.reshape(-1).astype(np.int64)
     classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    return Images(f"npz:{path.name}", images, labels, classes, member)
+    return Images(f"npz:{_readable(path.name)}", images, labels, classes, member)
 
 
 @contextmanager
