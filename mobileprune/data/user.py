@@ -6,19 +6,18 @@ data cannot be audited. Then the split follows the statement instead of a coin.
 
 from __future__ import annotations
 
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
 from mobileprune.data.images import Images
+from mobileprune.data.npz import Member, members
 from mobileprune.data.on_disk import on_disk
 from mobileprune.errors import DataError, one_line
 from mobileprune.lazy import slices
@@ -27,9 +26,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """Of Pillow, whatever a file is called: it knows many more by their first bytes, and runs Ghostscript for one."""
 MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
-UNREADABLE = (KeyError, ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+MOST_NAME_BYTES = 4096
+"""Of a class: numpy makes all as long as the longest."""
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
-PART_BYTES = 2**20
 TURNED_AT_ONCE = 64
 """Images."""
 STATED = ("members", "nonmembers")
@@ -177,15 +176,12 @@ def load_npz(path: Path) -> Images:
     """
     if not path.is_file():
         raise DataError(f"npz:{path}: no such file")
-    with _unpacking(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+    with members(path, f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects") as file:
         prefix = "" if "images" in file else "train_"
-        images, labels = _unpacked(path, f"{prefix}images"), file[f"{prefix}labels"]
-        names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
-        member = file.get("member")
-    if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"npz:{path}: labels must be {len(images)} integers, got {labels.dtype} {labels.shape}")
-    if labels.max(initial=0) >= MOST_CLASSES:
-        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
+        images = _pixels(file[f"{prefix}images"], path)
+        labels = _labels(file[f"{prefix}labels"], len(images), path)
+        names = _names(file["classes"], path) if "classes" in file else None
+        member = _stated(file["member"], len(images), path) if "member" in file else None
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[1] not in (1, 3):
@@ -193,33 +189,39 @@ def load_npz(path: Path) -> Images:
     if not images.flags.c_contiguous:
         turned = (np.ascontiguousarray(images[part]).data for part in slices(len(images), TURNED_AT_ONCE))
         images = on_disk(f"npz:{path}", turned).reshape(images.shape)
-    labels = labels.reshape(-1).astype(np.int64)
     classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
     return Images(f"npz:{_readable(path.name)}", images, labels, classes, member)
 
 
-@contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UNREADABLE as error:
-        raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
+def _pixels(member: Member, path: Path) -> NDArray[np.uint8]:
+    """On the disk, which :func:`numpy.load` does for no ``.npz``."""
+    if member.dtype != np.uint8 or len(member.shape) not in (3, 4) or 0 in member.shape[1:]:
+        raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {member.dtype} {member.shape}")
+    return member.shaped(on_disk(f"npz:{path}", member.parts()))
 
 
-def _unpacked(path: Path, name: str) -> NDArray[np.uint8]:
-    """The array of that name on the disk, which :func:`numpy.load` does for no ``.npz``."""
+def _labels(member: Member, count: int, path: Path) -> NDArray[np.int64]:
+    if math.prod(member.shape) != count or member.dtype.kind not in "iu":
+        raise DataError(f"npz:{path}: labels must be {count} integers, got {member.dtype} {member.shape}")
+    labels = member.array().reshape(-1)
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
+    return labels.astype(np.int64)
 
-    def parts() -> Iterator[bytes]:
-        with _unpacking(path):
-            while part := member.read(PART_BYTES):
-                yield part
 
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        version = npy.read_magic(member)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, columns_first, dtype = header(member)
-        if dtype.hasobject:
-            raise ValueError(f"{name} holds objects")
-        if dtype != np.uint8 or len(shape) not in (3, 4):
-            raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {dtype} {shape}")
-        return on_disk(f"npz:{path}", parts()).reshape(shape, order="F" if columns_first else "C")
+def _names(member: Member, path: Path) -> tuple[str, ...]:
+    if len(member.shape) != 1 or member.shape[0] > MOST_CLASSES or member.dtype.itemsize > MOST_NAME_BYTES:
+        raise DataError(
+            f"npz:{path}: classes must be at most {MOST_CLASSES:,} names of at most {MOST_NAME_BYTES:,} bytes, "
+            f"got {member.dtype} {member.shape}"
+        )
+    names = tuple(str(name) for name in member.array())
+    for name in names:
+        name.encode()  # half of a pair of UTF-16 could not be written into a report
+    return names
+
+
+def _stated(member: Member, count: int, path: Path) -> NDArray[np.bool_]:
+    if member.dtype != np.bool_ or member.shape != (count,):
+        raise DataError(f"npz:{path}: 'member' must hold {count} booleans, got {member.dtype} {member.shape}")
+    return member.array()

@@ -143,7 +143,10 @@ def test_an_npz_whose_header_lies_is_refused(shape: str, tmp_path: Path, place: 
             np.save(content := io.BytesIO(), array)
             told = content.getvalue().replace(b"(64, 16, 16), }", f"{shape}, }}".encode().ljust(15))
             archive.writestr(f"{name}.npy", told)
-    with pytest.raises(DataError, match=r"set\.npz: needs arrays .*cannot reshape"):
+    with pytest.raises(
+        DataError,
+        match=r"set\.npz: (needs arrays .*, of which there are 16,384|images must be uint8)",
+    ):
         load(f"npz:{path}")
     assert not any(place.iterdir())
 

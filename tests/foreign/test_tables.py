@@ -208,14 +208,10 @@ def test_hostile_text(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_tables_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("a.npy", "w") as raw,
-    ):
-        for _ in range(17):
-            raw.write(b"\0" * 2**16)
+    """Small numbers count as what they become."""
+    np.savez_compressed(tmp_path / "bomb.npz", **{**BASE, "outputs": np.zeros((2**17, 2), np.uint8)})
     monkeypatch.setattr(tables, "MAX_BYTES", 2**20)
-    with pytest.raises(DataError, match="unfolds to 1,114,112 bytes, more than a table may have"):
+    with pytest.raises(DataError, match="unfolds to 2,098,112 bytes, more than a table may have"):
         tables.read(tmp_path / "bomb.npz")
     monkeypatch.setattr(tables, "MAX_TEXT_BYTES", 10)
     (tmp_path / "t.csv").write_text("member,label,predicted\n")
@@ -231,6 +227,19 @@ def test_an_array_that_lies_about_its_size(tmp_path: Path) -> None:
         archive.writestr("outputs.npy", content)
     with pytest.raises(DataError, match=r"not a readable \.npz file"):
         tables.read(tmp_path / "t.npz")
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).bits == 64, reason="there are no longer numbers here")
+def test_numbers_that_overflow_where_they_are_used(tmp_path: Path) -> None:
+    outputs = np.full((60, 2), np.longdouble("1e4000"))
+    with pytest.raises(DataError, match=r"outputs must be numbers .*at most 64 bits"):
+        tables.read(saved(tmp_path, **{**BASE, "outputs": outputs}))
+
+
+def test_ids_that_are_no_text(tmp_path: Path) -> None:
+    ids = np.full(60, 2**32 - 1, "<u4").view("<U1")
+    with pytest.raises(DataError, match="row 0: id holds what is no text"):
+        tables.read(saved(tmp_path, **BASE, id=ids))
 
 
 @pytest.mark.parametrize("name", ["none.npz", "t.txt", "cut.npz"])
