@@ -178,6 +178,8 @@ HEAD = "member,label,logit_0,logit_1,logit_2"
         ("\x00\xff\xfe", "t.csv"),
         ("\n".join([HEAD, *ROWS[:3], "1,0,nan,0,0"]), "line 5: logit_0 is 'nan', must be a finite number"),
         ("\n".join([HEAD, *ROWS[:3], "", "1,0,1e999,0,0"]), "line 6: logit_0 is '1e999'"),
+        ("\n".join([HEAD, "1,0,1_0,0,0"]), "line 2: logit_0 is '1_0', must be a finite number"),
+        ("\n".join([HEAD, "1,0_0,0,0,0"]), "line 2: label is '0_0', must be a class number"),
         ("\n".join([HEAD, "1,0,0,0"]), "line 2: 4 columns, the first line has 5"),
         ("\n".join([HEAD, "yes,0,0,0,0"]), "line 2: member is 'yes', must be 1, true, 0 or false"),
         ("\n".join([HEAD, "1,-1,0,0,0"]), "line 2: label is '-1', must be a class number"),
@@ -204,6 +206,26 @@ def test_hostile_text(tmp_path: Path, text: str, words: str) -> None:
         assert tables.read(tmp_path / "t.csv").logits.shape == (51, 700_001)
         return
     with pytest.raises(DataError, match=words):
+        tables.read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("column", [1, 2])
+def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path, column: int) -> None:
+    row = ["1", "0", "0", "0", "0"]
+    row[column] = "\N{ARABIC-INDIC DIGIT ONE}"
+    (tmp_path / "t.csv").write_text("\n".join([HEAD, ",".join(row)]), "utf-8")
+    with pytest.raises(DataError, match=r"line 2: (label|logit_0) is '\N{ARABIC-INDIC DIGIT ONE}', must be"):
+        tables.read(tmp_path / "t.csv")
+
+
+def test_very_wide_tables(tmp_path: Path) -> None:
+    """Any walk over the header for each of its names would take hours."""
+    wide = ["member", "label", *(f"logit_{k}" for k in range(400_000))]
+    (tmp_path / "t.csv").write_text(",".join(wide) + "\n1,0\n")
+    with pytest.raises(DataError, match="line 2: 2 columns, the first line has 400002"):
+        tables.read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("," * 1_000_100 + "\n")
+    with pytest.raises(DataError, match="line 1: 1,000,101 columns, more than 1,000,100"):
         tables.read(tmp_path / "t.csv")
 
 
