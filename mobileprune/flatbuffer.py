@@ -1,7 +1,7 @@
 """Read a FlatBuffer by field numbers, without code generated from its schema.
 
 A file may be hostile: :class:`MalformedError` is all that it can raise, and no walk visits more than ``MAX_VISITS``
-tables, however often the file refers to the same one.
+tables, however often the file refers to the same one, or decodes a text of more than ``MAX_TEXT_BYTES``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 
 MAX_VISITS = 1_000_000
+MAX_TEXT_BYTES = 256
+"""Texts that are asked for are names of operators and versions; a million tables may share one."""
 
 
 class MalformedError(ValueError):
@@ -47,6 +49,8 @@ class Table:
             return ""
         start = _follow(self._content, at)
         size = _get("I", self._content, start)
+        if size > MAX_TEXT_BYTES:
+            raise MalformedError(f"a name of {size:,} bytes, more than {MAX_TEXT_BYTES}")
         return self._content[start + 4 : start + 4 + size].decode(errors="replace")
 
     def integer(self, number: int, kind: str = "i") -> int:

@@ -6,28 +6,29 @@ data cannot be audited. Then the split follows the statement instead of a coin.
 
 from __future__ import annotations
 
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
 from mobileprune.data.images import Images
+from mobileprune.data.npz import Member, members
 from mobileprune.data.on_disk import on_disk
-from mobileprune.errors import DataError
+from mobileprune.errors import DataError, one_line
 from mobileprune.lazy import slices
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
+"""Of Pillow, whatever a file is called: it knows many more by their first bytes, and runs Ghostscript for one."""
 MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
-UNREADABLE = (KeyError, ValueError, OSError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+MOST_NAME_BYTES = 4096
+"""Of a class: numpy makes all as long as the longest."""
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
-PART_BYTES = 2**20
 TURNED_AT_ONCE = 64
 """Images."""
 STATED = ("members", "nonmembers")
@@ -47,9 +48,11 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
         raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
     stated = {p.name for p in _folders(path)} == set(STATED)
     roots = [path / name for name in STATED] if stated else [path]
-    classes = tuple(sorted({folder.name for root in roots for folder in _folders(root)}))
+    folders = sorted({folder.name for root in roots for folder in _folders(root)})
+    classes = _class_names(folders, path)
+    number = {name: k for k, name in enumerate(folders)}
     files = [
-        (file, classes.index(folder.name), root is roots[0])
+        (file, number[folder.name], root is roots[0])
         for root in roots
         for folder in _folders(root)
         for file in sorted(folder.iterdir())
@@ -58,7 +61,7 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
     if not files:
         raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
-    mode, name = "L" if grey else "RGB", f"folder:{path.name}"
+    mode, name = "L" if grey else "RGB", f"folder:{_readable(path.name)}"
     shape = _read(files[0][0], mode, image_size).shape
     pixels = on_disk(name, (_read_as(shape, file, mode, image_size) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
@@ -70,6 +73,17 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
 def _readable(name: str) -> str:
     """Bytes that are no text, which file systems allow in names, become question marks."""
     return os.fsencode(name).decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
+
+
+def _class_names(folders: list[str], path: Path) -> tuple[str, ...]:
+    """Readable, and as many as there are folders."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        if (name := _readable(folder)) in found:
+            alike = f"{os.fsencode(found[name])!r} and {os.fsencode(folder)!r}"
+            raise DataError(f"folder:{path}: the folders {alike} would both be class {name!r}; rename one")
+        found[name] = folder
+    return tuple(found)
 
 
 def _why_none(path: Path) -> str:
@@ -92,11 +106,14 @@ def _folders(path: Path) -> list[Path]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
+    if not file.is_file():  # a pipe would be waited for, a device read without end
+        raise DataError(f"{file}: not a readable image (it is no regular file); remove or replace it")
     try:
-        with file.open("rb") as raw, Image.open(raw) as image:
+        with file.open("rb") as raw, Image.open(raw, formats=FORMATS) as image:
             yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: not a readable image ({error}); remove or replace it") from error
+    except Exception as error:  # what decoders raise has no common base
+        why = one_line(error) or type(error).__name__
+        raise DataError(f"{file}: not a readable image ({why}); remove or replace it") from error
 
 
 def _mode(file: Path) -> str:
@@ -159,15 +176,12 @@ def load_npz(path: Path) -> Images:
     """
     if not path.is_file():
         raise DataError(f"npz:{path}: no such file")
-    with _unpacking(path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+    with members(path, f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects") as file:
         prefix = "" if "images" in file else "train_"
-        images, labels = _unpacked(path, f"{prefix}images"), file[f"{prefix}labels"]
-        names = tuple(str(c) for c in file["classes"]) if "classes" in file else None
-        member = file.get("member")
-    if labels.size != len(images) or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"npz:{path}: labels must be {len(images)} integers, got {labels.dtype} {labels.shape}")
-    if labels.max(initial=0) >= MOST_CLASSES:
-        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
+        images = _pixels(file[f"{prefix}images"], path)
+        labels = _labels(file[f"{prefix}labels"], len(images), path)
+        names = _names(file["classes"], path) if "classes" in file else None
+        member = _stated(file["member"], len(images), path) if "member" in file else None
     if images.ndim == 3:
         images = images[:, None]
     elif images.shape[1] not in (1, 3):
@@ -175,33 +189,39 @@ def load_npz(path: Path) -> Images:
     if not images.flags.c_contiguous:
         turned = (np.ascontiguousarray(images[part]).data for part in slices(len(images), TURNED_AT_ONCE))
         images = on_disk(f"npz:{path}", turned).reshape(images.shape)
-    labels = labels.reshape(-1).astype(np.int64)
     classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    return Images(f"npz:{path.name}", images, labels, classes, member)
+    return Images(f"npz:{_readable(path.name)}", images, labels, classes, member)
 
 
-@contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UNREADABLE as error:
-        raise DataError(f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects ({error})") from error
+def _pixels(member: Member, path: Path) -> NDArray[np.uint8]:
+    """On the disk, which :func:`numpy.load` does for no ``.npz``."""
+    if member.dtype != np.uint8 or len(member.shape) not in (3, 4) or 0 in member.shape[1:]:
+        raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {member.dtype} {member.shape}")
+    return member.shaped(on_disk(f"npz:{path}", member.parts()))
 
 
-def _unpacked(path: Path, name: str) -> NDArray[np.uint8]:
-    """The array of that name on the disk, which :func:`numpy.load` does for no ``.npz``."""
+def _labels(member: Member, count: int, path: Path) -> NDArray[np.int64]:
+    if math.prod(member.shape) != count or member.dtype.kind not in "iu":
+        raise DataError(f"npz:{path}: labels must be {count} integers, got {member.dtype} {member.shape}")
+    labels = member.array().reshape(-1)
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
+    return labels.astype(np.int64)
 
-    def parts() -> Iterator[bytes]:
-        with _unpacking(path):
-            while part := member.read(PART_BYTES):
-                yield part
 
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        version = npy.read_magic(member)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, columns_first, dtype = header(member)
-        if dtype.hasobject:
-            raise ValueError(f"{name} holds objects")
-        if dtype != np.uint8 or len(shape) not in (3, 4):
-            raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {dtype} {shape}")
-        return on_disk(f"npz:{path}", parts()).reshape(shape, order="F" if columns_first else "C")
+def _names(member: Member, path: Path) -> tuple[str, ...]:
+    if len(member.shape) != 1 or member.shape[0] > MOST_CLASSES or member.dtype.itemsize > MOST_NAME_BYTES:
+        raise DataError(
+            f"npz:{path}: classes must be at most {MOST_CLASSES:,} names of at most {MOST_NAME_BYTES:,} bytes, "
+            f"got {member.dtype} {member.shape}"
+        )
+    names = tuple(str(name) for name in member.array())
+    for name in names:
+        name.encode()  # half of a pair of UTF-16 could not be written into a report
+    return names
+
+
+def _stated(member: Member, count: int, path: Path) -> NDArray[np.bool_]:
+    if member.dtype != np.bool_ or member.shape != (count,):
+        raise DataError(f"npz:{path}: 'member' must hold {count} booleans, got {member.dtype} {member.shape}")
+    return member.array()

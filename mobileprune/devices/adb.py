@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -10,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from mobileprune.devices.base import cause
+from mobileprune.devices.base import Done, cause
+from mobileprune.devices.client import Sizes, nothing, spoken
 from mobileprune.devices.shell import PART, STEP_SECS, TRANSFER_SECS, ShellTransport, mode_of, parent_of
 from mobileprune.errors import DeviceError, DeviceLostError, UsageError, last_line
 
@@ -37,18 +37,19 @@ class AdbTransport(ShellTransport):
         placed = f"chmod {mode_of(source)} {PART} && {parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)}"
         self._asked(f"cd {self._there} && {placed}", what)
 
-    def pull(self, remote: str, target: Path) -> None:
+    def pull(self, remote: str, target: Path, *, max_bytes: int) -> None:
         with tempfile.TemporaryDirectory(prefix="mobileprune-pull-") as work:
             part = Path(work) / "part"
-            self._transfer(["pull", self._path(remote), str(part)], f"cannot read {remote} from there")
+            words = ["pull", self._path(remote), str(part)]
+            self._transfer(words, f"cannot read {remote} from there", lambda: _size(part), max_bytes)
             try:
                 shutil.move(part, target)
             except OSError as error:
                 raise DeviceError(f"{self.name}: cannot fetch {remote}: {cause(error)}") from error
 
-    def _transfer(self, words: list[str], what: str) -> None:
+    def _transfer(self, words: list[str], what: str, brought: Sizes = nothing, max_bytes: int = 0) -> None:
         try:
-            done = _adb(self.name, ["-s", self._serial, *words], TRANSFER_SECS)
+            done = _adb(self.name, ["-s", self._serial, *words], TRANSFER_SECS, brought, max_bytes)
         except subprocess.TimeoutExpired:
             raise DeviceLostError(f"{self.name}: {what} within {TRANSFER_SECS:g} s") from None
         if done.returncode:
@@ -104,18 +105,11 @@ def _chosen(name: str) -> str:
     return serial
 
 
-def _adb(name: str, words: list[str], timeout_secs: float) -> subprocess.CompletedProcess[str]:
-    command, environment = [adb_program(name), *words], {**os.environ, "LC_ALL": "C"}
-    try:
-        return subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_secs,
-            check=False,
-        )
-    except OSError as error:
-        raise DeviceError(f"{name}: cannot run adb: {cause(error)}") from error
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _adb(name: str, words: list[str], timeout_secs: float, brought: Sizes = nothing, max_bytes: int = 0) -> Done:
+    command = [adb_program(name), *words]
+    done = spoken(name, command, timeout_secs=timeout_secs, brought=brought, max_bytes=max_bytes)
+    return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -45,8 +45,8 @@ class Transport(Protocol):
     def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
         """In the working folder. ``command`` is an argv, whose first word may be ``./`` and a remote name."""
 
-    def pull(self, remote: str, target: Path) -> None:
-        """Into the file ``target`` on the workstation; DeviceError when there is no such file."""
+    def pull(self, remote: str, target: Path, *, max_bytes: int) -> None:
+        """Into the file ``target`` on the workstation; DeviceError when there is none of at most ``max_bytes``."""
 
     def close(self) -> None:
         """Removes the working folder; DeviceError where it cannot be reached. A second call does nothing."""

@@ -136,7 +136,7 @@ def _files(device: Transport, runtime: Path | None) -> str:
         source, back = Path(folder, "source"), Path(folder, "back")
         source.write_bytes(bytes(range(256)) * 64)
         device.push(source, "doctor.bin")
-        device.pull("doctor.bin", back)
+        device.pull("doctor.bin", back, max_bytes=source.stat().st_size)
         if source.read_bytes() != back.read_bytes():
             raise DeviceError(f"{device.name}: a file came back changed")
     return "one was sent and came back the same"

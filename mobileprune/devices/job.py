@@ -20,7 +20,7 @@ from mobileprune import native
 from mobileprune.devices import open_device
 from mobileprune.devices.base import CountingTransport, Done, Transport, ended
 from mobileprune.devices.elf import check_fits
-from mobileprune.devices.result import RunResult, read_result
+from mobileprune.devices.result import MAX_RESULT_BYTES, RunResult, read_result
 from mobileprune.errors import DeviceError, DeviceLostError, UsageError
 from mobileprune.files import sha256
 
@@ -33,6 +33,7 @@ RUNNER, RUNTIME, OPERATORS = "runner", "libonnxruntime", "operators"
 INPUTS, OUTPUTS, RESULT = "in", "out", "result.json"
 PROFILES = re.compile(r"profile-(model|baseline)[\w.-]*\.json")
 MAX_PROFILE_BYTES = 64 * 2**20
+MAX_CLASSES = 1_000_000  # as in the manifest's schema
 MEANINGS = {
     2: "the runner refuses what it was asked",
     3: "a file was damaged on the way",
@@ -205,29 +206,33 @@ class DeviceSession:
             raise DeviceError(f"{self.transport.name}: {meaning}: it {ended(done)}")
 
     def _pulled(self, job: Job) -> Answer:
-        name = self.transport.name
         with tempfile.TemporaryDirectory() as folder:
             result_file, outputs_file = Path(folder, RESULT), Path(folder, OUTPUTS)
-            self.transport.pull(RESULT, result_file)
-            result = read_result(result_file, name, job.model.sha256)
-            self.transport.pull(OUTPUTS, outputs_file)
-            found, rows = outputs_file.stat().st_size, len(job.inputs)
-            if not found == result.output_bytes == 4 * rows * result.output_shape[1] or result.output_shape[0] != rows:
-                raise DeviceError(
-                    f"{name}: truncated result: {found:,} bytes of outputs for {rows} images, the runner wrote "
-                    f"{result.output_bytes:,} of shape {result.output_shape}; try again"
-                )
-            if sha256(outputs_file) != result.output_sha256:
-                raise DeviceError(f"{name}: the outputs were damaged on the way back; try again")
-            outputs = np.fromfile(outputs_file, "<f4").reshape(result.output_shape).astype(np.float32)
+            self.transport.pull(RESULT, result_file, max_bytes=MAX_RESULT_BYTES)
+            result = read_result(result_file, self.transport.name, job.model.sha256)
+            outputs = self._outputs(result, len(job.inputs), outputs_file)
             return Answer(outputs, result, {each: self._profile(each, Path(folder)) for each in result.profiles})
+
+    def _outputs(self, result: RunResult, rows: int, file: Path) -> NDArray[np.float32]:
+        name, (answered, classes), found = self.transport.name, result.output_shape, result.output_bytes
+        expected = 4 * rows * classes
+        whole = found == expected and answered == rows and classes <= MAX_CLASSES
+        if whole:
+            self.transport.pull(OUTPUTS, file, max_bytes=expected)
+            found = file.stat().st_size
+        if not whole or found != expected:
+            raise DeviceError(
+                f"{name}: truncated result: {found:,} bytes of outputs for {rows} images, the runner wrote "
+                f"{result.output_bytes:,} of shape {result.output_shape}; try again"
+            )
+        if sha256(file) != result.output_sha256:
+            raise DeviceError(f"{name}: the outputs were damaged on the way back; try again")
+        return np.fromfile(file, "<f4").reshape(result.output_shape).astype(np.float32)
 
     def _profile(self, remote: str, folder: Path) -> bytes:
         if not PROFILES.fullmatch(remote):
             raise DeviceError(f"{self.transport.name}: {remote[:80]!r} is no profile of the runner")
-        self.transport.pull(remote, folder / "profile")
-        if (size := (folder / "profile").stat().st_size) > MAX_PROFILE_BYTES:
-            raise DeviceError(f"{self.transport.name}: a profile of {size:,} bytes is more than one can have")
+        self.transport.pull(remote, folder / "profile", max_bytes=MAX_PROFILE_BYTES)
         return (folder / "profile").read_bytes()
 
 

@@ -50,9 +50,12 @@ class LocalTransport:
     def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
         return execute(self.name, command, self._folder, timeout_secs, called=command[0])
 
-    def pull(self, remote: str, target: Path) -> None:
+    def pull(self, remote: str, target: Path, *, max_bytes: int) -> None:
+        source = self._folder / remote_name(remote)
         try:
-            shutil.copyfile(self._folder / remote_name(remote), target)
+            if (size := source.stat().st_size) > max_bytes:
+                raise DeviceError(f"{self.name}: {remote} has {size:,} bytes, more than the {max_bytes:,} expected")
+            shutil.copyfile(source, target)
         except OSError as error:
             raise DeviceError(f"{self.name}: cannot read {remote} from there: {cause(error)}") from error
 

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from mobileprune.devices.base import Done, cause, remote_name
+from mobileprune.devices.base import Done, remote_name
+from mobileprune.devices.client import spoken
 from mobileprune.devices.local import installed_runtime
 from mobileprune.devices.qemu_parts import runtime_for
 from mobileprune.errors import DeviceError, DeviceLostError
@@ -115,24 +116,13 @@ class ShellTransport(ABC):
     def _done(self, script: str, timeout_secs: float) -> Done:
         done = self._spoken(f"{{ {script}\n}}; code=$?; echo; echo {self._token} $code", timeout_secs)
         said, mark, code = done.stdout.replace("\r\n", "\n").rpartition(f"\n{self._token} ")
-        if not mark or not code.strip().isdecimal():
+        if not mark or not re.fullmatch(r"[0-9]{1,3}", code := code.strip()):
             self._failed(done.stderr or done.stdout)
         return Done(int(code), said, done.stderr)
 
     def _spoken(self, script: str, timeout_secs: float) -> Done:
         """The client's own result."""
-        command = self._client(script)
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_secs,
-                env={**os.environ, "LC_ALL": "C"},
-                check=False,
-            )
-        except OSError as error:
-            raise DeviceError(f"{self.name}: cannot run {command[0]}: {cause(error)}") from error
+        done = spoken(self.name, self._client(script), timeout_secs=timeout_secs)
         return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from mobileprune.devices.base import cause
+from mobileprune.devices.client import spoken
 from mobileprune.devices.shell import PART, TRANSFER_SECS, ShellTransport, mode_of, parent_of
 from mobileprune.errors import DeviceError, DeviceLostError, UsageError, last_line
 
@@ -35,7 +36,8 @@ OPTIONS = {
 }
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?")
-CHUNK = 1 << 20
+SIZE_BYTES = 64
+"""Of the line that says how large a file is, at most."""
 
 
 class SshTransport(ShellTransport):
@@ -52,39 +54,39 @@ class SshTransport(ShellTransport):
                 placed = f"{parent_of(remote)} && mv -f {PART} ./{shlex.quote(remote)}"
                 steps = f"cat >{PART} && {arrived} && chmod {mode_of(source)} {PART} && {placed}"
                 script = f"cd {self._there} && {{ {steps} || {{ rm -f {PART}; exit 9; }}; }}"
-                done = subprocess.run(
-                    self._client(script), stdin=file, capture_output=True, timeout=TRANSFER_SECS, check=False
-                )
+                done = spoken(self.name, self._client(script), stdin=file, timeout_secs=TRANSFER_SECS)
         except subprocess.TimeoutExpired:
             raise DeviceLostError(f"{self.name}: {remote} was not sent within {TRANSFER_SECS:g} s") from None
         except OSError as error:
             raise DeviceError(f"{self.name}: cannot send {remote}: {cause(error)}") from error
         self._moved(done.returncode, done.stderr, f"cannot write {remote} there")
 
-    def pull(self, remote: str, target: Path) -> None:
+    def pull(self, remote: str, target: Path, *, max_bytes: int) -> None:
+        """The size comes first, so that a part of a file is not taken for it."""
         name = shlex.quote(self._path(remote))
-        with tempfile.TemporaryDirectory(prefix="mobileprune-pull-") as work, tempfile.TemporaryFile() as said:
-            part = Path(work) / "part"
+        with tempfile.TemporaryFile() as came:
             try:
-                with (
-                    subprocess.Popen(
-                        self._client(f"wc -c <{name} && cat {name}"),
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=said,
-                    ) as client,
-                    part.open("wb") as file,
-                ):
-                    assert client.stdout is not None
-                    size = client.stdout.readline(64).strip()
-                    shutil.copyfileobj(client.stdout, file, CHUNK)
+                done = spoken(
+                    self.name,
+                    self._client(f"wc -c <{name} && cat {name}"),
+                    timeout_secs=TRANSFER_SECS,
+                    stdout=came,
+                    brought=lambda: os.fstat(came.fileno()).st_size,
+                    max_bytes=SIZE_BYTES + max_bytes,
+                )
+                self._moved(done.returncode, done.stderr, f"cannot read {remote} from there")
+                came.seek(0)
+                size, rest = came.readline(SIZE_BYTES).strip(), os.fstat(came.fileno()).st_size - came.tell()
+                if not re.fullmatch(rb"[0-9]{1,15}", size) or rest != int(size):
+                    raise DeviceLostError(f"{self.name}: {remote} came back incomplete")
+                if rest > max_bytes:
+                    raise DeviceError(f"{self.name}: {remote} has {rest:,} bytes, more than the {max_bytes:,} expected")
+                with target.open("wb") as file:
+                    shutil.copyfileobj(came, file)
+            except subprocess.TimeoutExpired:
+                raise DeviceLostError(f"{self.name}: {remote} did not come within {TRANSFER_SECS:g} s") from None
             except OSError as error:
                 raise DeviceError(f"{self.name}: cannot fetch {remote}: {cause(error)}") from error
-            said.seek(0)
-            self._moved(client.returncode, said.read(), f"cannot read {remote} from there")
-            if not size.isdigit() or part.stat().st_size != int(size):
-                raise DeviceLostError(f"{self.name}: {remote} came back incomplete")
-            shutil.move(part, target)
 
     def _moved(self, code: int, stderr: bytes, what: str) -> None:
         said = stderr.decode(errors="replace")

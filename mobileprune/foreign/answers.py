@@ -31,8 +31,12 @@ def checked_kind(name: str | None) -> Kind | None:
 
 def checked(values: NDArray[Any], where: Where) -> NDArray[Any]:
     """(N, K >= 2) real and finite, or DataError that names the first wrong row."""
-    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "fiu":
-        raise DataError(f"outputs must be numbers of shape (examples, classes >= 2), got {values.dtype} {values.shape}")
+    numbers = values.dtype.kind in "fiu" and values.dtype.itemsize <= 8  # longer ones overflow later
+    if values.ndim != 2 or values.shape[1] < 2 or not numbers:
+        raise DataError(
+            "outputs must be numbers of shape (examples, classes >= 2) and at most 64 bits, "
+            f"got {values.dtype} {values.shape}"
+        )
     bad = ~np.isfinite(values).all(1)
     if bad.any():
         i = int(bad.argmax())

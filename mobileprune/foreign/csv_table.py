@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from mobileprune.foreign.answers import Kind
 TRUTH = {"1": True, "true": True, "0": False, "false": False}
 PREFIXES: dict[str, Kind] = {"logit_": "logits", "p_": "probabilities"}
 """Of the output columns, which end with the number of their class."""
+MOST_COLUMNS = MOST_CLASSES + 100
+"""One a class, and others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +45,10 @@ def read_csv(path: Path) -> Columns:
 
 def _read(rows: Any, path: Path) -> Columns:
     header = [name.strip() for name in next(rows, [])]
-    for name in header:
-        if header.count(name) > 1:
-            raise DataError(f"{path}, line 1: column {name[:80]!r} is there twice")
+    if len(header) > MOST_COLUMNS:
+        raise DataError(f"{path}, line 1: {len(header):,} columns, more than {MOST_COLUMNS:,}")
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise DataError(f"{path}, line 1: column {twice[0][:80]!r} is there twice")
     outputs, kind = _output_columns(header, path)
     found: dict[str, list[Any]] = {FIELDS[name].array: [] for name in header if name in FIELDS}
     numbers, lines = array("d"), array("q")
@@ -72,29 +76,37 @@ def _read(rows: Any, path: Path) -> Columns:
 
 def _output_columns(header: list[str], path: Path) -> tuple[list[int], Kind | None]:
     """Where the columns of class 0, 1, ... are, and what they are."""
-    kinds = [prefix for prefix in PREFIXES if f"{prefix}0" in header]
-    if len(kinds) > 1 or (kinds and "predicted" in header):
+    place = {name: i for i, name in enumerate(header)}
+    kinds = [prefix for prefix in PREFIXES if f"{prefix}0" in place]
+    if len(kinds) > 1 or (kinds and "predicted" in place):
         raise DataError(f"{path}, line 1: has several of logit_0, p_0 and predicted; give one")
     if not kinds:
         return [], None
     (prefix,) = kinds
     count = sum(name.startswith(prefix) and name.removeprefix(prefix).isdecimal() for name in header)
     names = [f"{prefix}{k}" for k in range(count)]
-    missing = [name for name in names if name not in header]
+    missing = [name for name in names if name not in place]
     if missing:
         raise DataError(f"{path}, line 1: column {missing[0]} is missing; classes are counted from 0")
-    return [header.index(name) for name in names], PREFIXES[prefix]
+    return [place[name] for name in names], PREFIXES[prefix]
+
+
+def _plain(text: str) -> str:
+    """Python alone takes ``1_000``, and digits of all scripts."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return text
 
 
 def _class(text: str) -> int:
-    value = int(text)
+    value = int(_plain(text))
     if not 0 <= value < MOST_CLASSES:
         raise ValueError(text)
     return value
 
 
 def _number(text: str) -> float:
-    value = float(text)
+    value = float(_plain(text))
     if not math.isfinite(value):
         raise ValueError(text)
     return value

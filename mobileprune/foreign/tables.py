@@ -9,7 +9,7 @@ to more than ``MAX_BYTES``, or is a text of more than ``MAX_TEXT_BYTES``.
 
 from __future__ import annotations
 
-import zipfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileprune.data.npz import members
 from mobileprune.data.splits import MIN_PAIRS
-from mobileprune.data.user import MOST_CLASSES, UNREADABLE
+from mobileprune.data.user import MOST_CLASSES
 from mobileprune.errors import DataError
 from mobileprune.foreign.answers import Kind, Where, as_logits, checked, detected
 from mobileprune.foreign.csv_table import read_csv
 
 MAX_BYTES, MAX_TEXT_BYTES = 2**30, 2**28
+NUMBER_BYTES = 8
+"""Of what is worked with, however small the numbers are in the file."""
 COLUMNS = ("outputs", "predicted", "labels", "member", "canary", "id")
 
 
@@ -60,16 +63,12 @@ def read(path: Path, kind: Kind | None = None) -> Table:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
-            unfolded = sum(info.file_size for info in archive.infolist())
-            if unfolded > MAX_BYTES:
-                raise DataError(f"{path}: unfolds to {unfolded:,} bytes, more than a table may have ({MAX_BYTES:,})")
-            raw.seek(0)
-            with np.load(raw, allow_pickle=False) as file:
-                return {name: file[name] for name in COLUMNS if name in file}
-    except (*UNREADABLE, MemoryError) as error:
-        raise DataError(f"{path}: not a readable .npz file, or one of pickled objects ({error})") from error
+    with members(path, f"{path}: not a readable .npz file, or one of pickled objects") as file:
+        found = [file[name] for name in COLUMNS if name in file]
+        unfolded = sum(math.prod(each.shape) * max(each.dtype.itemsize, NUMBER_BYTES) for each in found)
+        if unfolded > MAX_BYTES:
+            raise DataError(f"{path}: unfolds to {unfolded:,} bytes, more than a table may have ({MAX_BYTES:,})")
+        return {each.name: each.array() for each in found}
 
 
 def _table(arrays: dict[str, NDArray[Any]], kind: Kind | None, where: Where, path: str) -> Table:
@@ -123,7 +122,11 @@ def _flags(values: NDArray[Any], name: str, where: Where) -> NDArray[np.bool_]:
 def _check_ids(values: NDArray[Any], where: Where) -> None:
     """An example that is there twice would count twice, and one that is on both sides has no membership."""
     first: dict[Any, int] = {}
-    for i, value in enumerate(values.tolist()):
+    try:
+        listed = values.tolist()
+    except Exception as error:  # of different kinds for different numbers that are no letters
+        raise DataError(f"{where(0)}: id holds what is no text") from error
+    for i, value in enumerate(listed):
         if first.setdefault(value, i) != i:
             raise DataError(f"{where(i)}: id {str(value)[:80]!r} is also that of {where(first[value])}; keep one")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import struct
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, cast
@@ -18,17 +18,8 @@ from mobileprune.errors import CheckpointError, one_line
 from mobileprune.models.mismatch import mismatch
 from mobileprune.tensors import Tensors
 
-DAMAGED = (
-    safetensors.SafetensorError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    struct.error,
-)
-"""What reading a damaged file raises: torch's reader checks little itself."""
+PACKED = (torch.float4_e2m1fn_x2,)
+"""Types of which an element is several numbers."""
 
 
 def read_weights(path: Path) -> Tensors:
@@ -41,18 +32,48 @@ def read_weights(path: Path) -> Tensors:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about what it refuses in a moment anyway
+                _check_stored(path)
                 read = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds more than weights; save it with torch.save(model.state_dict(), ...)"
         ) from error
-    except DAMAGED as error:
+    except Exception as error:  # torch's reader checks little itself: what it raises has no common base
         raise CheckpointError(f"{path}: corrupt or not a checkpoint ({_first_line(error)})") from error
     weights = _state_dict(read, path)
     for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinity; train again or repair it")
+        if odd := _oddity(tensor):
+            raise CheckpointError(f"{path}: weight {name[:80]!r} {odd}; save plain tensors of numbers")
+        if not _finite(tensor):
+            raise CheckpointError(f"{path}: weight {name[:80]!r} holds NaN or infinity; train again or repair it")
     return weights
+
+
+def _check_stored(path: Path) -> None:
+    """torch saves its records as they are; it would also unpack some, however large they become."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"unpacks to {unpacked:,} bytes, more than it has")
+
+
+def _oddity(tensor: Tensor) -> str:
+    """What makes it no plain tensor, of which no more is claimed than is stored; "" for one that is."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "is sparse or nested"
+    if tensor.device.type != "cpu":
+        return f"lies on {tensor.device.type}"
+    if tensor.is_quantized or tensor.is_complex() or tensor.dtype in PACKED:
+        return f"is of type {tensor.dtype}"
+    if (stored := tensor.untyped_storage().nbytes()) < (claimed := tensor.numel() * tensor.itemsize):
+        return f"claims {claimed:,} bytes, of which {stored:,} are stored"
+    return ""
+
+
+def _finite(tensor: Tensor) -> bool:
+    small = tensor.is_floating_point() and tensor.itemsize == 1  # of float8, torch cannot ask
+    return bool(torch.isfinite(tensor.float() if small else tensor).all())
 
 
 def _state_dict(value: Any, path: Path) -> Tensors:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,13 +98,13 @@ def test_an_interrupted_load_leaves_nothing_behind(
 ) -> None:
     name, opened, files = folder_of(pictures(), tmp_path / "set"), Image.open, open_files()
 
-    def stops(raw: io.BufferedReader) -> Image.Image:
+    def stops(raw: io.BufferedReader, formats: Sequence[str]) -> Image.Image:
         if str(raw.name).endswith("00005.png"):
             raise kind
-        return opened(raw)
+        return opened(raw, formats=formats)
 
     monkeypatch.setattr(Image, "open", stops)
-    with pytest.raises(kind):
+    with pytest.raises(DataError if kind is MemoryError else kind):
         load(name)
     assert not any(place.iterdir())
     assert open_files() == files
@@ -143,7 +143,10 @@ def test_an_npz_whose_header_lies_is_refused(shape: str, tmp_path: Path, place: 
             np.save(content := io.BytesIO(), array)
             told = content.getvalue().replace(b"(64, 16, 16), }", f"{shape}, }}".encode().ljust(15))
             archive.writestr(f"{name}.npy", told)
-    with pytest.raises(DataError, match=r"set\.npz: needs arrays .*cannot reshape"):
+    with pytest.raises(
+        DataError,
+        match=r"set\.npz: (needs arrays .*, of which there are 16,384|images must be uint8)",
+    ):
         load(f"npz:{path}")
     assert not any(place.iterdir())
 

@@ -342,3 +342,48 @@ def test_a_name_that_is_no_text_can_be_written_into_a_report(tmp_path: Path) -> 
     for i, name in enumerate((b"a/\xff.png", b"b/1.png")):
         write(tmp_path / os.fsdecode(name), GREY[i])
     assert load(f"folder:{tmp_path}").files == ("a/?.png", "b/1.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text in names")
+def test_class_names_that_are_no_text_are_readable_and_stay_apart(tmp_path: Path) -> None:
+    for i, name in enumerate((b"\xff/1.png", b"b/1.png")):
+        write(tmp_path / os.fsdecode(name), GREY[i])
+    images = load(f"folder:{tmp_path}")
+    assert (images.classes, images.files, images.labels.tolist()) == (("b", "?"), ("b/1.png", "?/1.png"), [0, 1])
+    write(tmp_path / os.fsdecode(b"\xfe/1.png"), GREY[2])
+    with pytest.raises(DataError, match=r"folders b'\\xfe' and b'\\xff' would both be class '\?'; rename one"):
+        load(f"folder:{tmp_path}")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 4\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("kind", ["EPS", "DDS", "GIF", "JPEG2000", "TGA"])
+def test_what_is_called_png_but_is_of_a_kind_not_listed_is_not_decoded(tmp_path: Path, kind: str) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        write(tmp_path / name, RGB[0])
+    if kind == "EPS":  # which Pillow hands to Ghostscript, an interpreter of programs
+        (tmp_path / "b" / "2.png").write_bytes(POSTSCRIPT)
+    else:
+        Image.fromarray(RGB[0]).save(tmp_path / "b" / "2.png", kind)
+    with pytest.raises(DataError, match=r"2\.png: not a readable image \(cannot identify image file"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "WEBP", "PPM", "TIFF"])
+def test_the_kinds_listed_are_decoded_whatever_they_are_called(tmp_path: Path, kind: str) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        write(tmp_path / name, RGB[0])
+    Image.fromarray(RGB[0]).save(tmp_path / "b" / "2.png", kind)
+    assert load(f"folder:{tmp_path}").pixels.shape == (2, 3, 4, 5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no pipes and devices in folders")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "a" / "1.png", GREY[0])
+    odd = tmp_path / "b" / "2.png"
+    odd.parent.mkdir()
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](odd)
+    with pytest.raises(DataError, match=r"2\.png: not a readable image \(it is no regular file\)"):
+        load(f"folder:{tmp_path}")

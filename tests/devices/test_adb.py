@@ -44,7 +44,7 @@ def test_push_run_pull_and_nothing_is_left(phone: adbd.Phone, tmp_path: Path) ->
         device.push(source, AWKWARD)
         device.push(program, "program")
         done = device.run(["./program", "a  b", "", "$(id)", "'", "\n"], timeout_secs=20)
-        device.pull(AWKWARD, back)
+        device.pull(AWKWARD, back, max_bytes=2**21)
         (folder,) = phone.files.iterdir()
         assert sorted(path.name for path in folder.rglob("*")) == sorted(["in", Path(AWKWARD).name, "program"])
     assert (done.returncode, done.stdout, done.stderr) == (255, "a  b||$(id)|'|\n|", "bad\n")
@@ -59,7 +59,7 @@ def test_what_cannot_be_done_is_said(phone: adbd.Phone, tmp_path: Path) -> None:
         assert "was killed by signal 9" in ended(killed)
         assert device.run(["./nothing"], timeout_secs=20).returncode == 127
         with pytest.raises(DeviceError, match=r"cannot read nothing from there: .*[Nn]o such file"):
-            device.pull("nothing", tmp_path / "x")
+            device.pull("nothing", tmp_path / "x", max_bytes=2**21)
         with pytest.raises(DeviceError, match="cannot send x: there is no such file here"):
             device.push(tmp_path / "missing", "x")
         with pytest.raises(DeviceError, match=r"sleep did not finish within 0\.5 s"):

@@ -133,6 +133,7 @@ def changed(**values: Any) -> Callable[[Path], object]:
 
 
 SHORT = {"shape": [3, 1], "bytes": 12, "sha256": "0" * 64}
+WIDE = {"shape": [3, 2_000_000], "bytes": 24_000_000, "sha256": "0" * 64}
 OTHER = {"shape": [2, CLASSES], "bytes": 40, "sha256": "0" * 64}
 
 
@@ -150,7 +151,9 @@ OTHER = {"shape": [2, CLASSES], "bytes": 40, "sha256": "0" * 64}
         (lambda folder: (folder / "out").unlink(), "cannot read out from there"),
         (changed(schema="mobileprune.runner/2"), "not one of this version's runner"),
         (changed(model_sha256="0" * 64), "of another model"),
-        (changed(outputs=SHORT), "truncated result"),
+        (changed(outputs=SHORT), "out has 60 bytes, more than the 12 expected"),
+        (changed(outputs=WIDE), "truncated result"),
+        (lambda folder: os.truncate(folder / "result.json", 2**28), "result.json has 268,435,456 bytes, more than"),
         (changed(outputs=OTHER), "truncated result"),
         (changed(profiles=["../../etc/passwd"]), "is no profile"),
         (changed(profiles=["profile-model/../../x.json"]), "is no profile"),

@@ -19,7 +19,7 @@ def test_push_run_pull_and_nothing_is_left(tmp_path: Path) -> None:
     with open_device("local") as device:
         device.push(source, "in/a b'c.bin")
         done = device.run(["cp", "in/a b'c.bin", "out $x;"], timeout_secs=10)
-        device.pull("out $x;", back)
+        device.pull("out $x;", back, max_bytes=2**21)
         folder = Path(device.run(["pwd"], timeout_secs=10).stdout.strip())
         assert folder.is_dir()
         device.close()
@@ -58,7 +58,7 @@ def test_what_cannot_be_done_is_said() -> None:
         with pytest.raises(DeviceError, match=r"sleep did not finish within 0\.1 s"):
             device.run(["sleep", "10"], timeout_secs=0.1)
         with pytest.raises(DeviceError, match="cannot read nothing from there: No such file"):
-            device.pull("nothing", Path(os.devnull))
+            device.pull("nothing", Path(os.devnull), max_bytes=2**21)
         killed = device.run(["sh", "-c", "kill -9 $$"], timeout_secs=10)
     assert ended(killed) == "was killed by signal 9, SIGKILL: often for want of memory"
     assert ended(Done(139, "", "")) == "was killed by signal 11, SIGSEGV"

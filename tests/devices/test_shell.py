@@ -20,7 +20,7 @@ class Liar(ShellTransport):
 
     def push(self, source: Path, remote: str) -> None: ...
 
-    def pull(self, remote: str, target: Path) -> None: ...
+    def pull(self, remote: str, target: Path, *, max_bytes: int) -> None: ...
 
     def _client(self, script: str) -> list[str]:
         return ["sh", "-c", f"{self.words}\n{script}"]
@@ -43,6 +43,17 @@ def test_a_shell_that_is_none(tmp_path: Path) -> None:
         Liar(tmp_path, "pwd() { echo somewhere; }")
     with pytest.raises(DeviceLostError):
         Liar(tmp_path, "exit 3")
+
+
+@pytest.mark.parametrize("flood", ["cat /dev/zero", "cat /dev/zero >&2"])
+def test_a_device_that_does_not_stop_talking_is_stopped(tmp_path: Path, flood: str) -> None:
+    with pytest.raises(DeviceError, match="sends more than the 16,777,216 bytes that are expected; do not trust it"):
+        Liar(tmp_path, f"exec {flood}")
+
+
+def test_an_exit_code_is_a_short_number(tmp_path: Path) -> None:
+    with pytest.raises(DeviceLostError):
+        Liar(tmp_path, f"echo() {{ [ $# = 2 ] && command echo $1 {'1' * 5000}; }}")
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ HEAD = "member,label,logit_0,logit_1,logit_2"
         ("\x00\xff\xfe", "t.csv"),
         ("\n".join([HEAD, *ROWS[:3], "1,0,nan,0,0"]), "line 5: logit_0 is 'nan', must be a finite number"),
         ("\n".join([HEAD, *ROWS[:3], "", "1,0,1e999,0,0"]), "line 6: logit_0 is '1e999'"),
+        ("\n".join([HEAD, "1,0,1_0,0,0"]), "line 2: logit_0 is '1_0', must be a finite number"),
+        ("\n".join([HEAD, "1,0_0,0,0,0"]), "line 2: label is '0_0', must be a class number"),
         ("\n".join([HEAD, "1,0,0,0"]), "line 2: 4 columns, the first line has 5"),
         ("\n".join([HEAD, "yes,0,0,0,0"]), "line 2: member is 'yes', must be 1, true, 0 or false"),
         ("\n".join([HEAD, "1,-1,0,0,0"]), "line 2: label is '-1', must be a class number"),
@@ -207,15 +209,31 @@ def test_hostile_text(tmp_path: Path, text: str, words: str) -> None:
         tables.read(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("column", [1, 2])
+def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path, column: int) -> None:
+    row = ["1", "0", "0", "0", "0"]
+    row[column] = "\N{ARABIC-INDIC DIGIT ONE}"
+    (tmp_path / "t.csv").write_text("\n".join([HEAD, ",".join(row)]), "utf-8")
+    with pytest.raises(DataError, match=r"line 2: (label|logit_0) is '\N{ARABIC-INDIC DIGIT ONE}', must be"):
+        tables.read(tmp_path / "t.csv")
+
+
+def test_very_wide_tables(tmp_path: Path) -> None:
+    """Any walk over the header for each of its names would take hours."""
+    wide = ["member", "label", *(f"logit_{k}" for k in range(400_000))]
+    (tmp_path / "t.csv").write_text(",".join(wide) + "\n1,0\n")
+    with pytest.raises(DataError, match="line 2: 2 columns, the first line has 400002"):
+        tables.read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("," * 1_000_100 + "\n")
+    with pytest.raises(DataError, match="line 1: 1,000,101 columns, more than 1,000,100"):
+        tables.read(tmp_path / "t.csv")
+
+
 def test_tables_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("a.npy", "w") as raw,
-    ):
-        for _ in range(17):
-            raw.write(b"\0" * 2**16)
+    """Small numbers count as what they become."""
+    np.savez_compressed(tmp_path / "bomb.npz", **{**BASE, "outputs": np.zeros((2**17, 2), np.uint8)})
     monkeypatch.setattr(tables, "MAX_BYTES", 2**20)
-    with pytest.raises(DataError, match="unfolds to 1,114,112 bytes, more than a table may have"):
+    with pytest.raises(DataError, match="unfolds to 2,098,112 bytes, more than a table may have"):
         tables.read(tmp_path / "bomb.npz")
     monkeypatch.setattr(tables, "MAX_TEXT_BYTES", 10)
     (tmp_path / "t.csv").write_text("member,label,predicted\n")
@@ -231,6 +249,19 @@ def test_an_array_that_lies_about_its_size(tmp_path: Path) -> None:
         archive.writestr("outputs.npy", content)
     with pytest.raises(DataError, match=r"not a readable \.npz file"):
         tables.read(tmp_path / "t.npz")
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).bits == 64, reason="there are no longer numbers here")
+def test_numbers_that_overflow_where_they_are_used(tmp_path: Path) -> None:
+    outputs = np.full((60, 2), np.longdouble("1e4000"))
+    with pytest.raises(DataError, match=r"outputs must be numbers .*at most 64 bits"):
+        tables.read(saved(tmp_path, **{**BASE, "outputs": outputs}))
+
+
+def test_ids_that_are_no_text(tmp_path: Path) -> None:
+    ids = np.full(60, 2**32 - 1, "<u4").view("<U1")
+    with pytest.raises(DataError, match="row 0: id holds what is no text"):
+        tables.read(saved(tmp_path, **BASE, id=ids))
 
 
 @pytest.mark.parametrize("name", ["none.npz", "t.txt", "cut.npz"])

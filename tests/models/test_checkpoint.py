@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -191,6 +192,69 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, valu
     write(weights, tmp_path / name)
     with pytest.raises(CheckpointError, match=r"weight '0\.bias' holds NaN or infinity"):
         read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_weights_of_eight_bits_are_read_and_checked(tmp_path: Path, name: str, kind: str) -> None:
+    weight = torch.tensor([1.0, 2.0]).to(getattr(torch, kind))
+    write({"w": weight}, tmp_path / name)
+    assert read_weights(tmp_path / name)["w"].float().tolist() == [1, 2]
+    write({"w": torch.tensor([1.0, float("nan")]).to(weight.dtype)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match="'w' holds NaN or infinity"):
+        read_weights(tmp_path / name)
+
+
+ODD: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "17 TB of one number": (lambda: torch.zeros(1).expand(2**42), "claims 17,592,186,044,416 bytes, of which 4 are"),
+    "sparse": (lambda: torch.eye(3).to_sparse(), "is sparse or nested"),
+    "nested": (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "is sparse or nested"),
+    "meta": (lambda: torch.empty(3, device="meta"), "lies on meta"),
+    "quantised": (lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), r"is of type torch\.qint8"),
+    "complex": (lambda: torch.zeros(3, dtype=torch.complex64), r"is of type torch\.complex64"),
+    "packed": (lambda: torch.zeros(3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), r"is of type torch\.float4"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_plain_tensor_is_refused(tmp_path: Path, kind: str) -> None:
+    make, words = ODD[kind]
+    torch.save({"a": make(), "b": torch.zeros(1)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=f"weight 'a' {words}.*; save plain tensors of numbers"):
+        read_weights(tmp_path / "a.pt")
+
+
+HOSTILE = {
+    "int for items": b"ccollections\nOrderedDict\nK\x01\x85R.",
+    "no hash": b"}(}K\x02u.",
+    "no arguments": b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+    "None for arguments": b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR.",
+    "no size": b"ctorch\nSize\nK\x01\x85R.",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_pickle_whose_parts_do_not_fit_is_refused(tmp_path: Path, kind: str) -> None:
+    records = {"data.pkl": b"\x80\x02" + HOSTILE[kind], "version": b"3\n", "byteorder": b"little"}
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        for name, content in records.items():
+            archive.writestr(f"archive/{name}", content)
+    with pytest.raises(CheckpointError, match=r"corrupt or not a checkpoint|holds more than weights"):
+        read_weights(tmp_path / "a.pt")
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as plain,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(CheckpointError, match=r"b\.pt: corrupt .*unpacks to 4\d\d,\d{3} bytes, more than it has"):
+        read_weights(tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize("change", [{"0.bias": torch.ones(3)}, {"extra": torch.ones(1)}], ids=str)

@@ -85,3 +85,12 @@ def test_an_archive_that_unpacks_to_very_much_is_refused(tmp_path: Path, monkeyp
         bad.writestr("archive/data.pkl", bytes(2**22))
     with pytest.raises(ArtifactError, match="unpacks to more than any model"):
         opened(buffer.getvalue(), tmp_path, TARGET)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_of_which_no_part_can_be_unpacked_alone_is_refused(tmp_path: Path, compression: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as bad:
+        bad.writestr("archive/data.pkl", bytes(10))
+    with pytest.raises(ArtifactError, match="is compressed as no such archive is"):
+        opened(buffer.getvalue(), tmp_path, TARGET)

@@ -20,6 +20,8 @@ NOBODY = {
     *("admin", "build", "builder", "debian", "docker", "localhost", "runner", "ubuntu", "vagrant"),
     *("archive", "input", "layer", "linear", "mobileprune", "model", "python", "pytorch", "torch"),
 }
+SOURCE_FILE = r'(?<![\w./\\-])[\w./\\-]{4,}\.py[:\n"]'
+"""Only from where a word begins: tried from each of its letters, one of n takes n * n steps."""
 
 Rules = dict[str, tuple[str, ...]]
 RULES: Rules = {
@@ -28,7 +30,7 @@ RULES: Rules = {
         r"dist-packages",
         r"Traceback \(most recent",
         r'File "',
-        r'[\w./\\-]{4,}\.py[:\n"]',
+        SOURCE_FILE,
         r"def forward",
     ),
     "path": (r"(?:/home|/Users|/root|/tmp|/mnt|/media)/[\w./-]{2,}", r"[A-Z]:\\{1,2}Users\\{1,2}\w+"),

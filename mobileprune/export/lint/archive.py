@@ -11,13 +11,19 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from mobileprune.export.lint import any_file
 
-MAX_UNPACKED = 2**32
+MAX_GROWTH = 2**26
+"""Bytes that an archive may unpack to beyond its own: torch packs nothing."""
+MAX_RECORDS = 20_000
+MAX_OPCODES = 1_000_000
+"""Of all pickles together; torchvision's EfficientNet-B7 has 107,000."""
 MASK_VALUES = 16  # fewer zeros and ones than this occur by chance
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack at once, whatever a record says
 DESCRIPTORS = (0, 12, 16, 20, 24)  # bytes that may follow a record: nothing, or its sizes once more
 KNOWN = re.compile(
     r"(data|constants|bytecode)\.pkl|(data|constants|bytecode)/\d+(\.storage)?|version|byteorder|\.data/(serialization_id|version)"
@@ -31,11 +37,12 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Archive:
-    """``records`` by name, without the folder that they all lie in."""
+    """``records`` by name, without the folder that they all lie in; ``constants``: those of the pickles."""
 
     content: bytes
     infos: list[zipfile.ZipInfo]
     records: dict[str, bytes]
+    constants: dict[str, list[object]]
     start_dir: int
     comment: bytes
 
@@ -59,10 +66,14 @@ def _opened(content: bytes) -> Archive:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             infos = sorted(file.infolist(), key=lambda info: info.header_offset)
-            if sum(info.file_size for info in infos) > MAX_UNPACKED:
-                raise ValueError(f"unpacks to more than {MAX_UNPACKED:,} bytes")
+            if len(infos) > MAX_RECORDS:
+                raise ValueError(f"{len(infos):,} records, more than {MAX_RECORDS:,}")
+            if sum(info.file_size for info in infos) > len(content) + MAX_GROWTH:
+                raise ValueError(f"unpacks to more than {MAX_GROWTH:,} bytes beyond its own")
+            if any(info.compress_type not in COMPRESSIONS for info in infos):
+                raise ValueError("is compressed as no such archive is")
             records = {info.filename.partition("/")[2] or info.filename: file.read(info) for info in infos}
-            return Archive(content, infos, records, file.start_dir, file.comment)
+            return Archive(content, infos, records, _constants(records), file.start_dir, file.comment)
     except Exception as error:  # what zipfile's decompressors raise has no common base
         raise ValueError(str(error)) from error
 
@@ -96,7 +107,7 @@ def _hidden(archive: Archive, _: Shape | None) -> Found:
 
 def _unused(archive: Archive, _: Shape | None) -> Found:
     """Storages that no pickle names."""
-    named = {text for name in archive.records for text in _constants(archive, name) if isinstance(text, str)}
+    named = {text for constants in archive.constants.values() for text in constants if isinstance(text, str)}
     for name in archive.records:
         if name.startswith(STORAGES) and not {name, name.partition("/")[2]} & named:
             yield name, "tensor that nothing uses"
@@ -107,8 +118,8 @@ def _images(archive: Archive, input_shape: Shape | None) -> Found:
     if input_shape is None:
         return
     channels, height, width = input_shape
-    for name in archive.records:
-        for shape in _tuples(_constants(archive, name)):
+    for name, constants in archive.constants.items():
+        for shape in _tuples(constants):
             if len(shape) == 4 and shape[0] > 1 and shape[1:] in (input_shape, (height, width, channels)):
                 yield name, f"tensor of shape {shape}: {shape[0]} images?"
 
@@ -124,17 +135,20 @@ def _masks(archive: Archive, _: Shape | None) -> Found:
                         yield name, f"{values.size:,} zeros and ones: a mask that hides weights?"
 
 
-def _constants(archive: Archive, name: str) -> list[object]:
-    """Opcodes' arguments of a pickle in their order: numbers, strings, and a mark where a tuple begins or ends."""
-    if not name.endswith(".pkl"):
-        return []
-    try:
-        return [
-            opcode.name if argument is None else argument
-            for opcode, argument, _ in pickletools.genops(archive.records[name])
-        ]
-    except Exception as error:  # what it raises for bytes that are no pickle has no common base
-        raise ValueError(f"record {name} is no pickle ({error})") from error
+def _constants(records: dict[str, bytes]) -> dict[str, list[object]]:
+    """Of each pickle the opcodes' arguments in order: numbers, strings, and a mark where a tuple begins or ends."""
+    found: dict[str, list[object]] = {}
+    left = MAX_OPCODES
+    for name in (name for name in records if name.endswith(".pkl")):
+        try:
+            opcodes = list(islice(pickletools.genops(records[name]), left + 1))
+        except Exception as error:  # what it raises for bytes that are no pickle has no common base
+            raise ValueError(f"record {name} is no pickle ({error})") from error
+        if len(opcodes) > left:
+            raise ValueError(f"pickles of more than {MAX_OPCODES:,} opcodes")
+        found[name] = [opcode.name if argument is None else argument for opcode, argument, _ in opcodes]
+        left -= len(opcodes)
+    return found
 
 
 def _tuples(constants: list[object]) -> Iterator[tuple[int, ...]]:

@@ -16,7 +16,7 @@ PRODUCERS = ("", "mobileprune", "onnx.quantize", "onnxruntime.transformers", "py
 VERSION = re.compile(r"\d[0-9A-Za-z.+-]{0,40}|")
 DOMAINS = (*STANDARD, "ai.onnx.ml", "com.microsoft")
 IMPORTS = re.compile(r"|ai\.onnx(\.\w+)*|com\.microsoft(\.\w+)*|org\.pytorch\.aten|mobileprune")  # without an operator
-DATA_FILE = re.compile(r"[\w./\\-]+\.(?:py|ipynb|npz|npy|csv|jpe?g|png|pth|safetensors)\b", re.ASCII)
+DATA_FILE = re.compile(r"(?<![\w./\\-])[\w./\\-]+\.(?:py|ipynb|npz|npy|csv|jpe?g|png|pth|safetensors)\b", re.ASCII)
 
 
 def findings(content: bytes, input_shape: Shape | None) -> Iterator[tuple[str, str, str]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import getpass
 import platform
+import re
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mobileprune.export.lint import any_file, onnx
 from mobileprune.export.lint.any_file import (
     RULES,
     SHORTEST_NAME,
@@ -21,6 +25,7 @@ from mobileprune.export.lint.any_file import (
     people_and_machines,
 )
 
+DATA = r"[\w./\\-]+\.(?:py|ipynb|npz|npy|csv|jpe?g|png|pth|safetensors)\b"
 LEAKS = {
     "source": ["site-packages", "Traceback (most recent call last)", 'File "', "train.py:", "def forward"],
     "path": ["/home/ada/data", "/Users/ada", "/root/x1", "/tmp/build", "/mnt/disk", r"C:\Users\ada", r"C:\\Users\\ada"],
@@ -34,6 +39,22 @@ LEAKS = {
 def test_each_leak_is_found_between_weights(rule: str, text: str) -> None:
     noise = np.random.default_rng(0).bytes(1000)
     assert {found for found, _ in matches(noise + b"\0" + text.encode() + b"\0" + noise, RULES)} == {rule}
+
+
+SLOW = {any_file.SOURCE_FILE: r'[\w./\\-]{4,}\.py[:\n"]', onnx.DATA_FILE.pattern: DATA}
+
+
+@pytest.mark.parametrize("pattern", SLOW)
+@settings(max_examples=500)
+@given(text=st.lists(st.sampled_from(["a", "ab-", "/", ".py", ".py:", ".csv", ' "', ".", "x.csv.py"])).map("".join))
+def test_a_word_is_found_as_if_every_letter_could_be_its_first(pattern: str, text: str) -> None:
+    assert [hit[0] for hit in re.finditer(pattern, text)] == [hit[0] for hit in re.finditer(SLOW[pattern], text)]
+
+
+@pytest.mark.parametrize("pattern", SLOW)
+def test_a_word_of_two_million_letters_takes_no_time(pattern: str) -> None:
+    """It would take hours if every letter could be its first."""
+    assert re.search(pattern, "a" * 2_000_000) is None
 
 
 def test_every_rule_is_tried() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from mobileprune.errors import ArtifactError, MobilepruneError
 from mobileprune.export.lint import Finding, lint
+from mobileprune.export.lint import archive as archive_rules
 
 pytestmark = pytest.mark.filterwarnings("ignore:Lite Interpreter is deprecated:DeprecationWarning")
 
@@ -133,3 +134,31 @@ def test_an_archive_that_unpacks_to_very_much_is_refused(tmp_path: Path) -> None
     )
     with pytest.raises(ArtifactError, match="cannot be read as"):
         found(bytes(content), tmp_path, ".ptl")
+
+
+BROKEN = {
+    "many opcodes": (lambda: archive({"archive/data.pkl": b"\x80\x02" + b"N" * 10 + b"."}), "more than 10 opcodes"),
+    "in two pickles": (
+        lambda: archive({f"archive/{i}.pkl": b"\x80\x02" + b"N" * 4 + b"." for i in range(2)}),
+        "more than 10 opcodes",
+    ),
+    "no pickle": (lambda: archive({"archive/data.pkl": b"\x80\x02NN"}), r"record data\.pkl is no pickle"),
+    "many records": (lambda: archive({f"archive/{i}": b"" for i in range(6)}), "6 records, more than 5"),
+    "a bomb": (
+        lambda: archive({"archive/version": bytes(5000)}, compression=zipfile.ZIP_DEFLATED),
+        "unpacks to more than 1,000 bytes beyond its own",
+    ),
+    "another bomb": (
+        lambda: archive({"archive/version": bytes(500)}, compression=zipfile.ZIP_BZIP2),
+        "is compressed as no such archive is",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_archive_that_would_take_long_is_refused(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in {"MAX_OPCODES": 10, "MAX_RECORDS": 5, "MAX_GROWTH": 1000}.items():
+        monkeypatch.setattr(archive_rules, name, most)
+    make, words = BROKEN[case]
+    with pytest.raises(ArtifactError, match=words):
+        found(make(), tmp_path, ".ptl")
