@@ -140,9 +140,10 @@ def added_auc(
     """What the artifact's AUC has gained over its source's, or over chance where the source's surely lies below that.
 
     Scores that a source ranks the wrong way round and an artifact hides (outputs rounded until they are all alike)
-    rise to 1/2, and nothing has leaked: AUC(artifact) - max(AUC(source), 1/2).
+    rise to 1/2, and nothing has leaked: AUC(artifact) - max(AUC(source), 1/2). Surely: at alpha_low, so that a source
+    which only seems to lie below passes at most alpha x alpha_low more often.
     """
-    theirs = auc(source_members, source_nonmembers, confidence=1 - 2 * alpha)
+    theirs = auc(source_members, source_nonmembers, confidence=1 - 2 * alpha_low)
     if theirs.high is None or theirs.high >= CHANCE:
         sides = (members, nonmembers, source_members, source_nonmembers)
         return paired_auc_difference(*sides, alpha=alpha, alpha_low=alpha_low)
