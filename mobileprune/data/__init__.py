@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mobileprune.data.arrays import load_npz
 from mobileprune.data.digits import load_digits
+from mobileprune.data.folder import load_folder
 from mobileprune.data.images import Images
 from mobileprune.data.named import load_cifar10, load_cifar100, load_fashion_mnist, load_mnist
-from mobileprune.data.user import load_folder, load_npz
 from mobileprune.errors import UsageError, unknown
 
 DATASETS: dict[str, Callable[[Path | None], Images]] = {

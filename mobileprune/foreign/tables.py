@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileprune.data.arrays import MOST_CLASSES
 from mobileprune.data.npz import members
 from mobileprune.data.splits import MIN_PAIRS
-from mobileprune.data.user import MOST_CLASSES
 from mobileprune.errors import DataError
 from mobileprune.foreign.answers import Kind, Where, as_logits, checked, detected
 from mobileprune.foreign.csv_table import read_csv

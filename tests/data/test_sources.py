@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobileprune.data import DATASETS, Images, load, user
+from mobileprune.data import DATASETS, Images, folder, load
 from mobileprune.errors import DataError, UsageError
 from mobileprune.inspection.explanation import IMAGES
 from mobileprune.torchvision_import import torchvision
@@ -226,7 +226,7 @@ def test_images_of_any_size_are_brought_to_one_as_torchvision_does(tmp_path: Pat
 def test_any_shape_is_brought_to_any_size_as_torchvision_does(height, width, side, channels):
     array = np.random.default_rng(height).integers(0, 256, (height, width, channels), np.uint8)
     image = Image.fromarray(array[..., 0] if channels == 1 else array)
-    found = np.atleast_3d(np.asarray(user.fitted(image, side))).transpose(2, 0, 1)
+    found = np.atleast_3d(np.asarray(folder.fitted(image, side))).transpose(2, 0, 1)
     np.testing.assert_array_equal(found, as_evaluated(image, side))
 
 

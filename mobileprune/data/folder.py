@@ -1,12 +1,11 @@
-"""The user's own images: a folder with one subfolder a class, or an ``.npz`` file. Both may be larger than memory.
+"""The user's own images: a folder with one subfolder a class. It may be larger than memory.
 
-Both can state which images a given model was trained on: without that, a checkpoint of unknown training
-data cannot be audited. Then the split follows the statement instead of a coin.
+It can state which images a given model was trained on: without that, a checkpoint of unknown training data cannot be
+audited. Then the split follows the statement instead of a coin.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,20 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobileprune.data.images import Images
-from mobileprune.data.npz import Member, members
 from mobileprune.data.on_disk import on_disk
 from mobileprune.errors import DataError, one_line
-from mobileprune.lazy import slices
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """Of Pillow, whatever a file is called: it knows many more by their first bytes, and runs Ghostscript for one."""
-MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
-MOST_NAME_BYTES = 4096
-"""Of a class: numpy makes all as long as the longest."""
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
-TURNED_AT_ONCE = 64
-"""Images."""
 STATED = ("members", "nonmembers")
 MOST_PIXELS = 2**26
 """Of an image whose shorter side was brought to the image size, before its middle is cut out: at most 256 MiB."""
@@ -61,16 +53,16 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
     if not files:
         raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
-    mode, name = "L" if grey else "RGB", f"folder:{_readable(path.name)}"
+    mode, name = "L" if grey else "RGB", f"folder:{readable(path.name)}"
     shape = _read(files[0][0], mode, image_size).shape
     pixels = on_disk(name, (_read_as(shape, file, mode, image_size) for file, _, _ in files)).reshape(-1, *shape)
     labels = np.array([k for _, k, _ in files], dtype=np.int64)
     member = np.array([inside for _, _, inside in files]) if stated else None
-    names = tuple(_readable(file.relative_to(path).as_posix()) for file, _, _ in files)
+    names = tuple(readable(file.relative_to(path).as_posix()) for file, _, _ in files)
     return Images(name, pixels, labels, classes, member, names)
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """Bytes that are no text, which file systems allow in names, become question marks."""
     return os.fsencode(name).decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
 
@@ -79,7 +71,7 @@ def _class_names(folders: list[str], path: Path) -> tuple[str, ...]:
     """Readable, and as many as there are folders."""
     found: dict[str, str] = {}
     for folder in folders:
-        if (name := _readable(folder)) in found:
+        if (name := readable(folder)) in found:
             alike = f"{os.fsencode(found[name])!r} and {os.fsencode(folder)!r}"
             raise DataError(f"folder:{path}: the folders {alike} would both be class {name!r}; rename one")
         found[name] = folder
@@ -165,63 +157,3 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     left, top = round((width - side) / 2), round((height - side) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + side, top + side))
-
-
-def load_npz(path: Path) -> Images:
-    """Arrays ``images`` (N, H, W), (N, H, W, C) or (N, C, H, W) uint8 and ``labels`` (N,) integers.
-
-    Optional: ``classes`` (names) and ``member`` (N,) bool. MedMNIST files work too: ``train_images``
-    and ``train_labels`` are used. Images are unpacked onto the disk, compressed or not, so that what happens to the
-    file later does not matter; those with channels last lie there twice while they are turned.
-    """
-    if not path.is_file():
-        raise DataError(f"npz:{path}: no such file")
-    with members(path, f"npz:{path}: needs arrays 'images' and 'labels', no pickled objects") as file:
-        prefix = "" if "images" in file else "train_"
-        images = _pixels(file[f"{prefix}images"], path)
-        labels = _labels(file[f"{prefix}labels"], len(images), path)
-        names = _names(file["classes"], path) if "classes" in file else None
-        member = _stated(file["member"], len(images), path) if "member" in file else None
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.shape[1] not in (1, 3):
-        images = images.transpose(0, 3, 1, 2)
-    if not images.flags.c_contiguous:
-        turned = (np.ascontiguousarray(images[part]).data for part in slices(len(images), TURNED_AT_ONCE))
-        images = on_disk(f"npz:{path}", turned).reshape(images.shape)
-    classes = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    return Images(f"npz:{_readable(path.name)}", images, labels, classes, member)
-
-
-def _pixels(member: Member, path: Path) -> NDArray[np.uint8]:
-    """On the disk, which :func:`numpy.load` does for no ``.npz``."""
-    if member.dtype != np.uint8 or len(member.shape) not in (3, 4) or 0 in member.shape[1:]:
-        raise DataError(f"npz:{path}: images must be uint8 (N, H, W[, C]), got {member.dtype} {member.shape}")
-    return member.shaped(on_disk(f"npz:{path}", member.parts()))
-
-
-def _labels(member: Member, count: int, path: Path) -> NDArray[np.int64]:
-    if math.prod(member.shape) != count or member.dtype.kind not in "iu":
-        raise DataError(f"npz:{path}: labels must be {count} integers, got {member.dtype} {member.shape}")
-    labels = member.array().reshape(-1)
-    if labels.max(initial=0) >= MOST_CLASSES:
-        raise DataError(f"npz:{path}: labels must be class numbers below {MOST_CLASSES:,}, got {labels.max()}")
-    return labels.astype(np.int64)
-
-
-def _names(member: Member, path: Path) -> tuple[str, ...]:
-    if len(member.shape) != 1 or member.shape[0] > MOST_CLASSES or member.dtype.itemsize > MOST_NAME_BYTES:
-        raise DataError(
-            f"npz:{path}: classes must be at most {MOST_CLASSES:,} names of at most {MOST_NAME_BYTES:,} bytes, "
-            f"got {member.dtype} {member.shape}"
-        )
-    names = tuple(str(name) for name in member.array())
-    for name in names:
-        name.encode()  # half of a pair of UTF-16 could not be written into a report
-    return names
-
-
-def _stated(member: Member, count: int, path: Path) -> NDArray[np.bool_]:
-    if member.dtype != np.bool_ or member.shape != (count,):
-        raise DataError(f"npz:{path}: 'member' must hold {count} booleans, got {member.dtype} {member.shape}")
-    return member.array()
