@@ -21,6 +21,9 @@ from mobileprune.seeding import stream, torch_rng
 
 BATCH = 512
 """Of inputs that are predicted."""
+LEAST_MOMENTUM = 0.1
+"""Of batch normalisation, while it trains: PyTorch's default. Some architectures have 0.01 or less, with which running
+statistics are those of the beginning for hundreds of steps, and hooks that ask in eval mode meet another network."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total) after every epoch."""
 
@@ -127,6 +130,9 @@ def fit(
     Raises MobilepruneError when the loss is not finite.
     """
     model.train()
+    momenta = {m: m.momentum for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    for norm, momentum in momenta.items():
+        norm.momentum = max(momentum or 0.0, LEAST_MOMENTUM)  # None: the average since the beginning
     # glibc keeps as much freed memory as the largest block that was freed, up to 32 MiB. After small ones it would give
     # the memory of each batch back to the system, and ask for it again: a fifth of the time of LeNet-5.
     torch.empty(31 * 2**20, dtype=torch.uint8)
@@ -156,6 +162,8 @@ def fit(
             break
     for hook in hooks:
         hook.at_end(model)
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
     return model.eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -388,3 +389,32 @@ class Labels(Hook):
 
     def before_step(self, model: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> None:
         self.y.append(y)
+
+
+class Answers(Hook):
+    """What the network answers in eval mode after the last epoch."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.logits = x, torch.empty(0)
+
+    def after_epoch(self, model: nn.Module, epoch: int) -> None:
+        self.logits = predict(model, self.x)
+        model.train()
+
+
+@pytest.mark.parametrize("momentum", [0.001, 0.1, 0.5, None])
+def test_running_statistics_follow_the_network_while_it_trains(momentum: float | None) -> None:
+    """Whatever its momentum, which it keeps; that of PyTorch's default or more is left alone."""
+
+    def trained(momentum: float | None) -> tuple[nn.Module, Tensor]:
+        model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(examples(1).x[0].numel(), momentum=momentum), network())
+        data = examples(40)
+        hook = Answers(data.x)
+        fit(model, replace(data, x=data.x + 5), Recipe(6, 0.01, 4), seed=0, hooks=[hook])
+        return model, hook.logits
+
+    model, logits = trained(momentum)
+    assert model[1].momentum == momentum
+    default = trained(0.1)[1]
+    assert torch.equal(logits, default) == (momentum != 0.5)
+    assert float(model[1].running_mean.mean()) > 4
