@@ -20,6 +20,7 @@ import torch
 
 from mobileprune import models
 from mobileprune.config import Config
+from mobileprune.convert.fold_bn import reestimate
 from mobileprune.data.splits import Splits
 from mobileprune.defenses.early_stopping import EarlyStopping
 from mobileprune.pipeline.context import Context
@@ -57,6 +58,7 @@ def crossfitted(
                 checkpoint=context.checkpoint(partial)(what),
                 progress=context.progress,
             )
+            reestimate(model, inside)
             labels[fold] = predict(model, outside).softmax(1)
         save({"labels": labels}, folder / LABELS)
 

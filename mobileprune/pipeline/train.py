@@ -11,6 +11,7 @@ import torch
 from mobileprune import models
 from mobileprune.artifact import Manifest
 from mobileprune.config import Config
+from mobileprune.convert.fold_bn import reestimate
 from mobileprune.data.splits import Splits
 from mobileprune.defenses import Situation, defend
 from mobileprune.defenses.dpsgd import DpSgd
@@ -92,6 +93,7 @@ def _fitted(
         checkpoint=context.checkpoint(partial)("training"),
         progress=context.progress,
     )
+    reestimate(model, plan.examples)  # with a momentum of 0.01, a short training leaves statistics of its beginning
     return next((hook.guarantee() for hook in plan.hooks if isinstance(hook, DpSgd)), None)
 
 

@@ -10,9 +10,10 @@ import torch
 
 import mobileprune
 from mobileprune.config import Config
+from mobileprune.convert.fold_bn import reestimate
 from mobileprune.errors import UsageError
 from mobileprune.pipeline.inputs import examples, network, splits_of, statistics_of
-from mobileprune.training import Recipe, fit
+from mobileprune.training import Recipe, fit, predict
 
 
 def test_a_defence_of_weights_that_are_not_trained_is_refused(store: Path, tmp_path: Path) -> None:
@@ -47,3 +48,24 @@ def test_only_a_redraw_starts_from_a_seed_of_its_own(
     config = mobileprune.configure(**options)
     assert same(by_hand(config, config.training_seed))
     assert same(by_hand(config, 5)) == (own_seed == 5)
+
+
+@pytest.mark.parametrize("defense", ["none", "early-stopping:9", "crossfit:2"])
+def test_statistics_that_move_slowly_are_those_of_the_members(store: Path, tmp_path: Path, defense: str) -> None:
+    """Held against the training loop by hand, after which the network answers with the statistics of its beginning."""
+    options = {"members": 200, "canaries": 0, "epochs": 6, "lr": 0.02, "model": "support.slow_norm:build"}
+    folder = mobileprune.train(tmp_path / "m", ctx=mobileprune.context(store), train_defense=defense, **options)
+    found, config = folder.restore(), mobileprune.configure(**options)
+    splits = splits_of(config)
+    members = examples(splits, splits.members, folder.info.mean, folder.info.std)
+    t, seed = config.train, config.training_seed
+
+    def accuracy(model: torch.nn.Module) -> float:
+        return float((predict(model, members).argmax(1) == members.y).double().mean())
+
+    assert accuracy(found) > 0.65
+    if defense == "none":
+        by_hand = fit(network(t, splits, seed), members, Recipe(t.epochs, t.lr, t.batch_size), seed=seed)
+        assert accuracy(by_hand) < 0.3
+        expected, got = reestimate(by_hand, members).state_dict(), found.state_dict()
+        assert all(torch.equal(tensor, got[name]) for name, tensor in expected.items())
