@@ -45,7 +45,7 @@ def restore(
     if not checkpoint.path.exists():
         return 0
     tensors, metadata = tensor_files.load(checkpoint.path)
-    model.load_state_dict(part(tensors, "model"))
+    tensor_files.put(part(tensors, "model"), model)
     load_optimizer_tensors(optimizer, part(tensors, "optimizer"))
     for index, hook in enumerate(hooks):
         hook.restore(part(tensors, f"hook{index}"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobileprune.errors import MobilepruneError
 from mobileprune.files import atomic_file
@@ -32,3 +33,16 @@ def load(path: Path) -> tuple[Tensors, dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, OSError) as error:
         raise MobilepruneError(f"{path} is damaged ({error}); delete {path.parent} and run again") from error
+
+
+def put(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Load ``weights`` into ``model``; RuntimeError, or whatever a layer of its raises, if they do not fit.
+
+    Plain tensors do not tell by which version of a layer they were written, without which MNASNet takes none: those
+    with all names of the model are taken for those of its own versions.
+    """
+    own = model.state_dict()
+    if not hasattr(weights, "_metadata") and weights.keys() == own.keys():
+        weights = OrderedDict(weights)
+        weights._metadata = own._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(weights)

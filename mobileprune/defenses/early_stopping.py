@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from mobileprune.resume import join, part
-from mobileprune.tensors import Tensors
+from mobileprune.tensors import Tensors, put
 from mobileprune.training import Examples, Hook, predict
 
 
@@ -33,7 +33,7 @@ class EarlyStopping(Hook):
 
     def at_end(self, model: nn.Module) -> None:
         if self.weights:
-            model.load_state_dict(self.weights)
+            put(self.weights, model)
 
     def state(self) -> Tensors:
         scalars = {"best": torch.tensor(self.best, dtype=torch.float64), "waited": torch.tensor(self.waited)}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mobileprune.errors import CheckpointError, one_line
 from mobileprune.models.mismatch import mismatch
-from mobileprune.tensors import Tensors
+from mobileprune.tensors import Tensors, put
 
 PACKED = (torch.float4_e2m1fn_x2,)
 """Types of which an element is several numbers."""
@@ -124,8 +124,8 @@ def load_into(model: nn.Module, path: Path, others: Others = dict) -> nn.Module:
 def fill(model: nn.Module, weights: Tensors, what: str, others: Others = dict) -> nn.Module:
     """``model`` with these weights, in eval mode; CheckpointError, beginning with ``what``, if they do not fit."""
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
+        put(weights, model)
+    except (RuntimeError, ValueError) as error:  # ValueError: of a layer that knows no such version of itself
         why = mismatch(weights, model, others()) or one_line(error)
         raise CheckpointError(f"{what} does not fit the model: {why}") from error
     return model.eval()

@@ -129,6 +129,15 @@ def test_only_where_it_is_another_network_torchvisions_is_named() -> None:
     assert list(lookalikes("resnet18", num_classes=3, input_shape=(3, 32, 32))) == ["torchvision:resnet18"]
 
 
+def test_weights_of_a_version_that_is_unknown_are_refused(tmp_path: Path) -> None:
+    model = build("torchvision:mnasnet0_5", num_classes=3, input_shape=(3, 32, 32), seed=0)
+    weights = model.state_dict()
+    weights._metadata[""] = {"version": 7}
+    torch.save(weights, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"w\.pt does not fit the model: version should be set to 1 or 2"):
+        load_into(model, tmp_path / "w.pt")
+
+
 def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight

@@ -12,7 +12,10 @@ import mobileprune
 from mobileprune.config import Config
 from mobileprune.convert.fold_bn import reestimate
 from mobileprune.errors import UsageError
+from mobileprune.models.checkpoint import read_weights
+from mobileprune.models.folder import WEIGHTS
 from mobileprune.pipeline.inputs import examples, network, splits_of, statistics_of
+from mobileprune.resume import Checkpoint, restore, save
 from mobileprune.training import Recipe, fit, predict
 
 
@@ -69,3 +72,20 @@ def test_statistics_that_move_slowly_are_those_of_the_members(store: Path, tmp_p
         assert accuracy(by_hand) < 0.3
         expected, got = reestimate(by_hand, members).state_dict(), found.state_dict()
         assert all(torch.equal(tensor, got[name]) for name, tensor in expected.items())
+
+
+def test_a_layer_that_asks_for_its_version_comes_back(store: Path, tmp_path: Path) -> None:
+    """torchvision's MNASNet takes no weights without one: after training, an early stop, a kill, and pruning."""
+    options = {"members": 40, "epochs": 2, "model": "torchvision:mnasnet0_5"}
+    channels = {"pattern": "channel", "retrain_epochs": 0}
+    ctx = mobileprune.context(store)
+    dense = mobileprune.train(tmp_path / "m", ctx=ctx, train_defense="early-stopping", **options)
+    weights = dense.restore().state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in read_weights(dense.path / WEIGHTS).items())
+    pruned = mobileprune.prune(tmp_path / "p", dense.path, ctx=ctx, method="magnitude", **channels)
+    assert pruned.restore()(torch.zeros(2, *dense.info.input_shape)).shape == (2, dense.info.num_classes)
+    again, place = dense.original(), Checkpoint(tmp_path / "c.safetensors")
+    optimizer = torch.optim.Adam(again.parameters())
+    save(place, dense.restore(), optimizer, [], 1)
+    assert restore(place, again, optimizer, []) == 1
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.state_dict().items())
