@@ -1,4 +1,4 @@
-"""The three-valued verdict: did deployment add leakage, and is the artifact under the ceiling?
+"""The three-valued verdict: did conversion and export add leakage, and is the artifact under the ceiling?
 
 Every question is decided by one rule over its comparisons. *Pass* if each one-sided upper bound at
 alpha is below its limit: an intersection-union test, which needs no correction. *Fail* if any
@@ -27,7 +27,7 @@ SEVERITY: dict[Outcome, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 CAVEAT = "A black-box attack is a lower bound on leakage: a stronger attack may find more."
 QUESTIONS: dict[Question, str] = {
-    "deployment": "leakage added by deployment",
+    "deployment": "leakage added by conversion and export",
     "ceiling": "leakage over all members",
     "canary_ceiling": "leakage on canaries",
 }

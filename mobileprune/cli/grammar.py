@@ -14,8 +14,8 @@ from mobileprune.sweep.limits import PREFERENCES, Limits
 POLICY = {
     "--max-auc": (0.60, "highest AUC over all members and held-out images"),
     "--max-canary-auc": (0.60, "highest AUC over the canaries"),
-    "--auc-margin": (0.02, "how much AUC deployment may add"),
-    "--tpr-margin": (0.02, "how much TPR at 1%% FPR deployment may add"),
+    "--auc-margin": (0.02, "how much AUC conversion and export may add"),
+    "--tpr-margin": (0.02, "how much TPR at 1%% FPR conversion and export may add"),
     "--alpha": (0.05, "error rate of the verdict"),
 }
 GATE_FILES = {

@@ -113,6 +113,9 @@ def test_identical_outputs_pass_deployment() -> None:
     finding = by_question(judge(source, source, Policy()))["deployment"]
     assert finding.verdict == "pass"
     assert finding.bounds == (0.0, 0.0)
+    assert finding.sentence.startswith(
+        "Leakage added by conversion and export is below the limit in every attack tried"
+    )
 
 
 def test_a_neutral_export_passes_deployment() -> None:
@@ -270,7 +273,9 @@ def test_what_decided_is_shown_even_where_it_is_not_resolvable() -> None:
     finding = _decide("deployment", compared)
     assert (finding.estimate, finding.attack, finding.group) == (unknown, "a", "canaries")
     assert (finding.metric, finding.limit, finding.verdict) == ("tpr_at_1pct_fpr", 0.3, "inconclusive")
-    assert finding.sentence.endswith("leakage added by deployment keeps to the limit 0.300: not resolvable: too few.")
+    assert finding.sentence.endswith(
+        "leakage added by conversion and export keeps to the limit 0.300: not resolvable: too few."
+    )
 
 
 def test_the_power_is_that_of_each_group() -> None:

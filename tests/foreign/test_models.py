@@ -78,7 +78,7 @@ def test_a_function_that_knows_its_members_by_heart_fails_the_audit(dataset: str
     assert value["subjects"]["artifact"]["measurements"]["all"]["loss"]["auc"]["value"] > 0.95
     assert (value["verdict"]["overall"], audited.exit_code) == ("fail", 3)
     assert [f["question"] for f in value["verdict"]["findings"]] == ["ceiling"], "nothing was deployed by us"
-    assert "deployment" not in value["verdict"]["sentence"]
+    assert "conversion" not in value["verdict"]["sentence"]
     assert all("evaluation mode" not in note for note in value["notes"])
     assert sorted((store / "partial").glob("*")) == unfinished
     before = sum(1 for _ in store.rglob("step.json"))
