@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mobileprune.audit.intervals import mover_difference
+from mobileprune.audit.skill import guesses, in_words
 
 Values = Mapping[str, Any]
 """``audit``, ``manifest`` and ``bench`` as ``report.json`` has them, as far as they are known."""
@@ -55,7 +56,16 @@ def _accuracy(values: Values, subject: str) -> float:
     return float(found)
 
 
+def _learned(dense: Mapping[str, Any]) -> None:
+    """NotMeasured where the dense baseline is no model to hold another against; reports of old do not tell."""
+    accuracy, most = dense["accuracy"].get("members"), dense.get("most_frequent")
+    if accuracy is not None and most is not None and guesses(accuracy, most):
+        raise NotMeasured(f"the dense baseline has learned nothing: it is {in_words(accuracy, most)}")
+
+
 def _drop(values: Values) -> Measured:
+    if "dense" in values["audit"]["subjects"]:
+        _learned(values["audit"]["subjects"]["dense"])
     difference = _accuracy(values, "dense") - _accuracy(values, "artifact")
     return _plain(round(difference, 12))  # 0.90 - 0.88 is not above 0.02
 
@@ -67,6 +77,7 @@ def _added(values: Values, group: str) -> Measured:
         raise NotMeasured(NO_BASELINE)
     if values["audit"]["effort"]["versions"]:
         raise NotMeasured("the file was attacked with --versions, and the dense baseline without them")
+    _learned(subjects["dense"])
     for name in ("artifact", "dense"):
         if group not in subjects[name]["strongest"]:
             raise NotMeasured("there are too few canaries")

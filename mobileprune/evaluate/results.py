@@ -16,6 +16,7 @@ from mobileprune.audit.epsilon import EpsilonBound, one_run
 from mobileprune.audit.exposure import Exposure, exposure
 from mobileprune.audit.intervals import Estimate, mover_difference, rate
 from mobileprune.audit.selection import Strongest, highest_auc, strongest
+from mobileprune.audit.skill import guesses, in_words
 from mobileprune.audit.verdict import GROUPS, Policy, Verdict, judge
 from mobileprune.config import Effort
 from mobileprune.convert.harden import hardening
@@ -33,16 +34,22 @@ HARDENED_FILE = (
     "that layer; audit an export without --harden"
 )
 MANY_UNSTABLE = 0.05
-LEAST_SKILL = 0.15
-"""(accuracy - g) / (1 - g), g that of answering with the most frequent class always: a model that knows hardly more."""
+NOTHING_LEARNED = (
+    "nothing that is held against it means anything; it was trained too briefly, or of a checkpoint --mean and --std "
+    "or the order of the classes is wrong"
+)
 
 
 @dataclass(frozen=True)
 class SubjectResult:
-    """``accuracy`` by the side of the examples; ``test_accuracy``: that on test images with its interval."""
+    """``accuracy`` by the side of the examples; ``test_accuracy``: that on test images with its interval.
+
+    ``most_frequent``: the share of members that have the most frequent class.
+    """
 
     name: str
     accuracy: dict[str, float]
+    most_frequent: float
     test_accuracy: Estimate
     measurements: dict[Group, dict[str, Measurement]]
     strongest: dict[Group, Strongest]
@@ -54,6 +61,7 @@ class SubjectResult:
         strongest = {group: found.to_dict() for group, found in self.strongest.items()}
         return {
             "accuracy": self.accuracy,
+            "most_frequent": self.most_frequent,
             "test_accuracy": self.test_accuracy.to_dict(),
             "measurements": measured,
             "strongest": strongest,
@@ -109,11 +117,12 @@ def subject_result(subject: Subject) -> SubjectResult:
     accuracy = {name: subject.outputs.accuracy(member=inside) for name, inside in sides.items()}
     if subject.tested:
         accuracy["test"] = subject.test_accuracy
-    tested = rate(subject.right, subject.tested)
+    labels, tested = subject.outputs.evidence.labels[subject.outputs.member], rate(subject.right, subject.tested)
+    most = float(np.bincount(labels).max() / len(labels))
     scores = subject.scores
     best = {group: strongest(part) for group, part in scores.groups().items()}
     skipped = dict(scores.skipped)
-    return SubjectResult(subject.name, accuracy, tested, measure(scores), best, distributions(scores), skipped)
+    return SubjectResult(subject.name, accuracy, most, tested, measure(scores), best, distributions(scores), skipped)
 
 
 def exposed(subject: Subject, found: SubjectResult, files: Sequence[str]) -> Exposure:
@@ -172,8 +181,7 @@ def _notes(
     elif used := kernels_used(artifact):
         yield used.sentence
     yield from _hardening_notes(artifact)
-    if guesses := guessing(asked["artifact"]):
-        yield guesses
+    yield from filter(None, (guessing(subjects[name]) for name in ("artifact", "dense") if name in subjects))
     if "dense" in asked and not effort.versions:
         yield from _added_by_pruning(subjects["artifact"], subjects["dense"])
     if not artifact.manifest.lineage["held_out_unseen"]:
@@ -195,15 +203,16 @@ def stated(splits: Splits) -> Iterator[str]:
         )
 
 
-def guessing(subject: Subject) -> str:
+def guessing(found: SubjectResult) -> str:
     """A warning where a model's answers to its own members are hardly better than a guess; "" elsewhere."""
-    labels = subject.outputs.evidence.labels[subject.outputs.member]
-    accuracy, most = subject.outputs.accuracy(member=True), float(np.bincount(labels).max() / len(labels))
-    if accuracy - most >= LEAST_SKILL * (1 - most):
+    known = found.accuracy["members"], found.most_frequent
+    if not guesses(*known):
         return ""
+    if found.name == "dense":
+        return f"the dense baseline is {in_words(*known)}: {NOTHING_LEARNED}"
     return (
-        f"it is right on {accuracy:.1%} of its members, of whom {most:.1%} have the most frequent class: that a model "
-        "which is hardly better than a guess gives little away says nothing of one that has learned"
+        f"it is {in_words(*known)}: that a model which is hardly better than a guess gives little away says nothing of "
+        "one that has learned"
     )
 
 

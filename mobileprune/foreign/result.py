@@ -52,7 +52,7 @@ def result(found: Examined, gates: Gates | None = None) -> ForeignResult:
     scores = found.subject.scores
     measured = subject_result(found.subject)
     who = exposed(found.subject, measured, found.files)
-    guesses = guessing(found.subject)
+    guesses = guessing(measured)
     notes = (*found.notes, *([guesses] if guesses else []))
     attacked = ForeignResult(found.model, found.data, found.effort, measured, who, notes)
     if gates is None:

@@ -116,6 +116,23 @@ def test_what_was_added_needs_both_sides(change: Any, why: str) -> None:
     assert gate.sentence.endswith(f": {why}.")
 
 
+@pytest.mark.parametrize(("members", "expected"), [(0.36, "inconclusive"), (0.43, "inconclusive"), (0.434, "pass")])
+def test_nothing_is_held_against_a_baseline_that_guesses(members: float, expected: str) -> None:
+    values = copy.deepcopy(VALUES)
+    dense = values["audit"]["subjects"]["dense"]
+    dense["accuracy"]["members"], dense["most_frequent"] = members, 1 / 3
+    against = [name for name in RULES if name.startswith("added.") or name == "accuracy.max_drop"]
+    for gate in Gates(limits=dict.fromkeys(against, 0.5)).check(values):
+        assert gate.outcome == expected, gate
+        if expected == "inconclusive":
+            assert gate.value is None
+            assert gate.sentence.endswith(
+                f": the dense baseline has learned nothing: it is right on {members:.1%} of its members, of whom 33.3% "
+                "have the most frequent class."
+            )
+    assert [gate.outcome for gate in Gates(limits={"accuracy.min_test": 0.5}).check(values)] == ["pass"]
+
+
 MISSING = {
     "a busy machine": (("latency.max_p50_ms", "latency.min_speedup"), {"valid": False, "note": "others worked"}),
     "no baseline": (("latency.min_speedup", "size.max_ratio"), {"baseline": None, "speedup": None}),

@@ -53,7 +53,7 @@ def test_without_gates_over_costs_nothing_is_timed(
 ) -> None:
     api: Any = importlib.import_module("mobileprune.api")
     monkeypatch.setattr(api, "run_bench", lambda *args, **options: pytest.fail("timed"))
-    path = policy(tmp_path, LOOSE + "[size]\nmax_bytes = 9_999_999\n[accuracy]\nmin_test = 0.0\nmax_drop = 1\n")
+    path = policy(tmp_path, LOOSE + "[size]\nmax_bytes = 9_999_999\n[accuracy]\nmin_test = 0.0\n")
     done = command("audit", artifacts["onnx"], "--policy", path)
     assert done.code == 0, done
 
