@@ -113,8 +113,12 @@ def _attacks(value: dict[str, Any], what: str) -> None:
     if "epsilon" in value:
         print(*epsilon_sentences(value), sep="\n")
     print(printable(exposed_sentence(value)))
-    for note in value["notes"]:
-        print(note)
+    _notes(value)
+
+
+def _notes(audit: dict[str, Any]) -> None:
+    for note in audit["notes"]:
+        print(printable(note))
 
 
 def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
@@ -157,6 +161,7 @@ def report(result: ReportResult) -> None:
         print(result.bench.kernels.note)
     if result.device_bench:
         device_bench(result.device_bench)
+    _notes(value["audit"])
     verdict(value["audit"])
     print(f"report: {value['report']['html']}")
 

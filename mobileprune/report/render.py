@@ -67,7 +67,9 @@ def markdown(value: dict[str, Any]) -> str:
         for title, rows in tables:
             lines += ["", f"## {text(title)}", "", *table(rows)]
     lines += ["", *(f"- {line(item)}" for item in content["findings_beside"])]
-    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in (*content["not_tested"], *content["notes"]))]
+    if notes := content["notes"]:
+        lines += ["", "## To be known", "", *(f"- {line(item)}" for item in notes)]
+    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in content["not_tested"])]
     lines += ["", "## Made by", "", *(f"- {line(item)}" for item in content["made_by"])]
     lines += ["", line(content["verdict"]["caveat"]), "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"

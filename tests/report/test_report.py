@@ -330,6 +330,15 @@ def test_what_a_device_did_is_a_section_of_its_own(value, emulated) -> None:
     assert set(links) <= {attributes["id"] for _, attributes in page.tags if "id" in attributes}
 
 
+def test_notes_are_not_what_was_not_tested(value) -> None:
+    value["audit"]["notes"], value["bench"]["valid"] = ["The model is known to us."], True
+    known, untested = markdown(value).partition("## To be known")[2].split("## Not tested")
+    assert known.strip() == "- The model is known to us."
+    assert "known to us" not in untested
+    value["audit"]["notes"] = []
+    assert "To be known" not in markdown(value)
+
+
 def test_rows_are_rectangular(value) -> None:
     for rows in (summary_rows(value), attack_rows(value["audit"], "all"), rate_rows(value["audit"], "canaries")):
         assert {len(row) for row in rows} == {len(rows[0])}
