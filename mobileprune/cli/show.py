@@ -134,7 +134,7 @@ def verdict(audit: dict[str, Any]) -> None:
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
-        if more := advice(finding, audit["data"]):
+        if more := advice(finding, audit["data"], value["power"]):
             print(f"{'':16}{more}")
     print(f"smallest leak that this sample could have shown: {'; '.join(power_sentences(value)) or 'none'}")
     print(value["caveat"])

@@ -118,7 +118,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),
-            "sentence": f"{found['sentence']} {(more := advice(found, audit['data']))}".rstrip(),
+            "sentence": f"{found['sentence']} {(more := advice(found, audit['data'], verdict['power']))}".rstrip(),
             "advice": more,
         }
         for index, found in enumerate(verdict["findings"])
