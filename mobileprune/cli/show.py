@@ -30,6 +30,7 @@ from mobileprune.report.sentences import (
 )
 from mobileprune.report.sweep_tables import case_rows, options_text
 from mobileprune.report.tables import attack_rows, bench_rows, percent, rate_rows, summary_rows
+from mobileprune.report.words import would_run
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import headline
 from mobileprune.sweep.output import TEXT
@@ -108,7 +109,7 @@ def _attacks(value: dict[str, Any], what: str) -> None:
             print_table(
                 on_device_rows(value["on_device"], group), f"{on_device_title(value['on_device'])}, {GROUPS[group]}"
             )
-    for why, names in _skipped(value["subjects"]["artifact"]["skipped"]).items():
+    for why, names in _skipped(value).items():
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
         print(*epsilon_sentences(value), sep="\n")
@@ -121,11 +122,13 @@ def _notes(audit: dict[str, Any]) -> None:
         print(printable(note))
 
 
-def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
-    """Reason -> the attacks that it keeps out."""
+def _skipped(value: dict[str, Any]) -> dict[str, list[str]]:
+    """Reason, with the options that would end it -> the attacks that it keeps out."""
     found: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        found.setdefault(why, []).append(name)
+    kind = value.get("model", {}).get("kind", "artifact")
+    for name, why in value["subjects"]["artifact"]["skipped"].items():
+        options = would_run(name, value["effort"], kind)
+        found.setdefault(f"{why}: {options}" if options else why, []).append(name)
     return found
 
 
