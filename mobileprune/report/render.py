@@ -89,7 +89,11 @@ def _sections(value: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, Row
     devices = _device_tables(value)
     return [
         ("change", "Before and after", [("Before and after", summary_rows(value))]),
-        ("leakage", "Leakage", [*attacks, *rates, ("Who is exposed", exposure_rows(audit))]),
+        (
+            "leakage",
+            "Leakage",
+            [*attacks, *rates, ("Who is exposed", exposure_rows(audit, value["manifest"]["labels"]))],
+        ),
         ("speed", "Speed", [(f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"]))]),
         *([("device", "On the device", devices)] if devices else []),
         ("size", "Size", by_layer + ([("Kernels by layer", kernel_rows(kernels))] if kernels else [])),

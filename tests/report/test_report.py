@@ -330,6 +330,18 @@ def test_what_a_device_did_is_a_section_of_its_own(value, emulated) -> None:
     assert set(links) <= {attributes["id"] for _, attributes in page.tags if "id" in attributes}
 
 
+def test_classes_are_called_by_their_names(value) -> None:
+    labels = value["manifest"]["labels"] = [f"kind_{k}" for k in range(10)]
+    labels[3], labels[4] = EVIL, " "
+    audit = value["audit"]["exposure"]["by_class"]
+    for tables in (Page(html(value)).tables, markdown_tables(markdown(value))):
+        (rows,) = (dict(table[1:]) for table in tables if table[0][0] == "class or kind")
+        assert rows["kind_7"] == estimate(audit["7"])
+        assert rows["4"] == estimate(audit["4"]), "a name that nobody can see is none"
+        assert {name for name in rows if name.startswith("kind_")} == {f"kind_{k}" for k in (0, 1, 2, 5, 6, 7, 8, 9)}
+        assert any("alert('x')" in name for name in rows)
+
+
 def test_notes_are_not_what_was_not_tested(value) -> None:
     value["audit"]["notes"], value["bench"]["valid"] = ["The model is known to us."], True
     known, untested = markdown(value).partition("## To be known")[2].split("## Not tested")
