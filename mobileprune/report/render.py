@@ -40,6 +40,11 @@ from mobileprune.report.tables import (
 from mobileprune.report.words import ANSWERS, ASKED, SAFE, costs, in_plain_words, not_tested, not_tried
 
 INTERVALS = "Brackets are 95 % intervals. AUC 0.5: the attacker guesses; 1: every member is recognised."
+WHICH_INTERVAL = (
+    "One AUC has three intervals: here that of the attack which one half of the images chose, measured on the other "
+    "half (95 %); in the tables of every attack, that of each alone on all images (95 %); in the verdict one-sided "
+    "bounds, of which the lower, that a failure takes, allows for the number of attacks tried."
+)
 
 
 def html(value: dict[str, Any]) -> str:
@@ -63,9 +68,10 @@ def markdown(value: dict[str, Any]) -> str:
     lines += [f"- {f['question']} **{f['answer']}** {text(f['sentence'])}" for f in content["findings"]]
     lines += [f"- **{gate['outcome']}** {text(gate['sentence'])}" for gate in content["gates"]]
     lines += ["", "## Cost", "", *(f"- {what.strip()}: {text(''.join(parts))}" for what, parts in content["costs"])]
-    for _, _, tables in content["sections"]:
+    for id, _, tables in content["sections"]:
         for title, rows in tables:
             lines += ["", f"## {text(title)}", "", *table(rows)]
+        lines += ["", line(WHICH_INTERVAL)] if id == "change" else []
     lines += ["", *(f"- {line(item)}" for item in content["findings_beside"])]
     if notes := content["notes"]:
         lines += ["", "## To be known", "", *(f"- {line(item)}" for item in notes)]
@@ -138,6 +144,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "costs": list(costs(value)),
         "sections": _sections(value),
         "intervals": INTERVALS,
+        "which_interval": WHICH_INTERVAL,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
         "made_by": [
             *made_by(manifest["lineage"]),

@@ -342,6 +342,19 @@ def test_classes_are_called_by_their_names(value) -> None:
         assert any("alert('x')" in name for name in rows)
 
 
+def test_why_one_auc_has_three_intervals_is_said_below_the_first_of_them(value) -> None:
+    finding = next(f for f in value["audit"]["verdict"]["findings"] if f["question"] == "ceiling")
+    chosen = value["audit"]["subjects"]["artifact"]["strongest"]["all"]["auc"]
+    alone = value["audit"]["subjects"]["artifact"]["measurements"]["all"][finding["attack"]]["auc"]
+    assert (chosen["confidence"], alone["confidence"]) == (0.95, 0.95)
+    alpha = value["audit"]["verdict"]["policy"]["alpha"]
+    assert 1 - 2 * alpha < finding["estimate"]["confidence"] < 1 - alpha, "only one side is corrected"
+    for page in (Page(html(value)).text, markdown(value)):
+        first, said = page.index("speed-up"), page.index("One AUC has three intervals")
+        assert first < said
+        assert page.index("Every attack") > said
+
+
 def test_notes_are_not_what_was_not_tested(value) -> None:
     value["audit"]["notes"], value["bench"]["valid"] = ["The model is known to us."], True
     known, untested = markdown(value).partition("## To be known")[2].split("## Not tested")
