@@ -20,6 +20,8 @@ ENGINES = ("local", "ray")
 WHERE = ("jobs", "engine", "address")
 """Options of Effort that say where work is done, not what."""
 MOST_CANARIES = 0.5
+MOST_TEST = 10_000
+"""Test images; what data have beyond is not used."""
 LEAST_SIDE, MOST_SIDE = 8, 4096
 """Pixels, of what images are brought to."""
 AUGMENTATIONS = ("none", "flip", "crop", "crop-flip")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mobileprune import __version__
@@ -30,26 +31,47 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)  # an abbreviation breaks when an option is added
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {_suggestion(message)}see {self.prog} --help")
+        raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def _suggestion(message: str) -> str:
-    """``did you mean ...?`` for a flag or verb that argparse does not know."""
-    known = {*VERBS, *(name for verb in VERBS.values() for name in verb.flags)}
-    wrong = re.search(r"(?:unrecognized arguments: .*?|invalid choice: ')(--[\w-]+|\w+)", message)
-    near = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
-    return f"did you mean {near[0]!r}? " if near else ""
+class _Top(_Parser):
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '(\w+)'", message)
+        super().error(message + (_near(wrong[1], VERBS) if wrong else ""))
+
+
+class _OfVerb(_Parser):
+    """Of one verb, which alone can tell what a flag that it does not know is like."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_suggestion(self.prog.split()[-1], unknown)}")
+        return found, unknown
+
+
+def _suggestion(verb: str, unknown: list[str]) -> str:
+    """About the first flag among what ``verb`` does not know: that only others take it, or what it is like."""
+    wrong = next((name for each in unknown if (name := each.partition("=")[0]).startswith("--")), "")
+    if any(wrong in other.flags for other in VERBS.values()):
+        return f"; {verb} has no {wrong}"
+    return _near(wrong, VERBS[verb].flags)
+
+
+def _near(wrong: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def parser() -> argparse.ArgumentParser:
-    top = _Parser(
+    top = _Top(
         prog="mobileprune",
         description="Prune an image classifier, export it for phones, and re-attack the exported file.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"mobileprune {__version__}")
-    chosen = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    chosen = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_OfVerb)
     for name, verb in VERBS.items():
         sub = chosen.add_parser(
             name,

@@ -30,6 +30,7 @@ from mobileprune.report.sentences import (
 )
 from mobileprune.report.sweep_tables import case_rows, options_text
 from mobileprune.report.tables import attack_rows, bench_rows, percent, rate_rows, summary_rows
+from mobileprune.report.words import would_run
 from mobileprune.results import Audited, ReportResult
 from mobileprune.sweep.markdown import headline
 from mobileprune.sweep.output import TEXT
@@ -108,20 +109,26 @@ def _attacks(value: dict[str, Any], what: str) -> None:
             print_table(
                 on_device_rows(value["on_device"], group), f"{on_device_title(value['on_device'])}, {GROUPS[group]}"
             )
-    for why, names in _skipped(value["subjects"]["artifact"]["skipped"]).items():
+    for why, names in _skipped(value).items():
         print(f"not run: {', '.join(names)} ({why})")
     if "epsilon" in value:
         print(*epsilon_sentences(value), sep="\n")
     print(printable(exposed_sentence(value)))
-    for note in value["notes"]:
-        print(note)
+    _notes(value)
 
 
-def _skipped(reasons: dict[str, str]) -> dict[str, list[str]]:
-    """Reason -> the attacks that it keeps out."""
+def _notes(audit: dict[str, Any]) -> None:
+    for note in audit["notes"]:
+        print(printable(note))
+
+
+def _skipped(value: dict[str, Any]) -> dict[str, list[str]]:
+    """Reason, with the options that would end it -> the attacks that it keeps out."""
     found: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        found.setdefault(why, []).append(name)
+    kind = value.get("model", {}).get("kind", "artifact")
+    for name, why in value["subjects"]["artifact"]["skipped"].items():
+        options = would_run(name, value["effort"], kind)
+        found.setdefault(f"{why}: {options}" if options else why, []).append(name)
     return found
 
 
@@ -130,7 +137,7 @@ def verdict(audit: dict[str, Any]) -> None:
     print(f"\nverdict: {value['overall']}")
     for finding in value["findings"]:
         print(f"  {finding['verdict']:<12}  {finding['sentence']}")
-        if more := advice(finding, audit["data"]):
+        if more := advice(finding, audit["data"], value["power"]):
             print(f"{'':16}{more}")
     print(f"smallest leak that this sample could have shown: {'; '.join(power_sentences(value)) or 'none'}")
     print(value["caveat"])
@@ -157,6 +164,7 @@ def report(result: ReportResult) -> None:
         print(result.bench.kernels.note)
     if result.device_bench:
         device_bench(result.device_bench)
+    _notes(value["audit"])
     verdict(value["audit"])
     print(f"report: {value['report']['html']}")
 

@@ -7,7 +7,7 @@ audited. Then the split follows the statement instead of a coin.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,12 @@ from mobileprune.data.on_disk import on_disk
 from mobileprune.errors import DataError, one_line
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+NOT_READ = {
+    *(".apng", ".avif", ".dcm", ".dib", ".exr", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".jpx", ".jxl", ".pbm", ".pnm", ".psd", ".tga"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"),
+}
+"""Images all the same: left out without a word, one that a model was trained on would be missed by its audit."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 """Of Pillow, whatever a file is called: it knows many more by their first bytes, and runs Ghostscript for one."""
 GREY = {"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -34,7 +40,7 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
 
     All images of one size, or of any where an ``image_size`` is given, to which :func:`fitted` brings them; grey or
     colour. Sorted, so the order is stable. They are decoded one by one, onto the disk; memory holds their names and
-    labels.
+    labels. DataError where there are images that would be left out; other files and hidden ones are no concern of ours.
     """
     if not path.is_dir():
         raise DataError(f"folder:{path}: no such folder; {LAYOUT}")
@@ -51,7 +57,9 @@ def load_folder(path: Path, image_size: int | None = None) -> Images:
         if file.suffix.lower() in SUFFIXES
     ]
     if not files:
-        raise DataError(f"folder:{path}: {_why_none(path)}; {LAYOUT}")
+        raise DataError(f"folder:{path}: {_why_none(path) or _left_out(path, roots) or 'no images'}; {LAYOUT}")
+    if left_out := _left_out(path, roots):
+        raise DataError(f"folder:{path}: {left_out}; {LAYOUT}")
     grey = all(_mode(file) in GREY for file, _, _ in files)
     mode, name = "L" if grey else "RGB", f"folder:{readable(path.name)}"
     shape = _read(files[0][0], mode, image_size).shape
@@ -79,7 +87,7 @@ def _class_names(folders: list[str], path: Path) -> tuple[str, ...]:
 
 
 def _why_none(path: Path) -> str:
-    """Of a folder without a single image where images should be."""
+    """Of a folder without a single image where images should be; "" if its layout does not tell."""
     names = {folder.name for folder in _folders(path)}
     if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
         return "its images lie in no folder of a class"
@@ -89,7 +97,43 @@ def _why_none(path: Path) -> str:
         return (
             "train/ and others are no classes; call what the model was trained on members/, what it was not nonmembers/"
         )
-    return "no images"
+    return ""
+
+
+def _left_out(path: Path, roots: list[Path]) -> str:
+    """Images that would not be read, how many and the first, with the way out; "" if there are none."""
+    classes = [folder for root in roots for folder in _folders(root)]
+    found = {
+        "beside the folders of the classes, where none is read: move each into its class, or away": [
+            image for root in {path, *roots} for image in _images(root)
+        ],
+        "in folders within a class, which are not read: move each into the folder of its class": [
+            image for folder in classes for inner in _folders(folder) for image in _images_below(inner)
+        ],
+        "there but of a kind that is not read: convert each to PNG or JPEG, or remove it": [
+            image for folder in classes for image in _images(folder) if image.suffix.lower() in NOT_READ
+        ],
+    }
+    for what, images in found.items():
+        if images:
+            first = readable(min(images).relative_to(path).as_posix())
+            count = "1 image is" if len(images) == 1 else f"{len(images):,} images are"
+            return f"{count} {what} (the first: {first})"
+    return ""
+
+
+def _images(folder: Path) -> list[Path]:
+    return _seen(file for file in folder.iterdir() if file.is_file())
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from _seen(Path(place, name) for name in names)
+
+
+def _seen(files: Iterable[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in SUFFIXES | NOT_READ and not file.name.startswith(".")]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileprune.config import MOST_TEST
 from mobileprune.data.images import Images
 from mobileprune.errors import DataError
 from mobileprune.files import digest
@@ -32,8 +33,6 @@ from mobileprune.seeding import numpy_rng
 Indices = NDArray[np.int64]
 MIN_PAIRS = 20  # fewer say nothing about membership
 MOST_MEMBERS = 5_000  # by default: enough to resolve a TPR at 0.1 % FPR
-
-MOST_TEST = 10_000
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _judge(
             raise ParityError(
                 f"the exported file and the PyTorch model choose the same class for {agreement:.1%} of "
                 f"{len(difference)} inputs, fewer than --min-agreement {allowed.min_agreement:g}; "
-                "nothing was written: choose a higher --precision"
+                "nothing was written: choose a higher --precision, or a lower --min-agreement if that is enough"
             )
     elif not (difference <= tolerance).all():  # also catches NaN
         raise ParityError(

@@ -40,6 +40,11 @@ from mobileprune.report.tables import (
 from mobileprune.report.words import ANSWERS, ASKED, SAFE, costs, in_plain_words, not_tested, not_tried
 
 INTERVALS = "Brackets are 95 % intervals. AUC 0.5: the attacker guesses; 1: every member is recognised."
+WHICH_INTERVAL = (
+    "One AUC has three intervals: here that of the attack which one half of the images chose, measured on the other "
+    "half (95 %); in the tables of every attack, that of each alone on all images (95 %); in the verdict one-sided "
+    "bounds, of which the lower, that a failure takes, allows for the number of attacks tried."
+)
 
 
 def html(value: dict[str, Any]) -> str:
@@ -63,11 +68,14 @@ def markdown(value: dict[str, Any]) -> str:
     lines += [f"- {f['question']} **{f['answer']}** {text(f['sentence'])}" for f in content["findings"]]
     lines += [f"- **{gate['outcome']}** {text(gate['sentence'])}" for gate in content["gates"]]
     lines += ["", "## Cost", "", *(f"- {what.strip()}: {text(''.join(parts))}" for what, parts in content["costs"])]
-    for _, _, tables in content["sections"]:
+    for id, _, tables in content["sections"]:
         for title, rows in tables:
             lines += ["", f"## {text(title)}", "", *table(rows)]
+        lines += ["", line(WHICH_INTERVAL)] if id == "change" else []
     lines += ["", *(f"- {line(item)}" for item in content["findings_beside"])]
-    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in (*content["not_tested"], *content["notes"]))]
+    if notes := content["notes"]:
+        lines += ["", "## To be known", "", *(f"- {line(item)}" for item in notes)]
+    lines += ["", "## Not tested", "", *(f"- {line(item)}" for item in content["not_tested"])]
     lines += ["", "## Made by", "", *(f"- {line(item)}" for item in content["made_by"])]
     lines += ["", line(content["verdict"]["caveat"]), "", f"Artifact sha256 `{value['manifest']['sha256']}`."]
     return "\n".join(lines) + "\n"
@@ -87,7 +95,11 @@ def _sections(value: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, Row
     devices = _device_tables(value)
     return [
         ("change", "Before and after", [("Before and after", summary_rows(value))]),
-        ("leakage", "Leakage", [*attacks, *rates, ("Who is exposed", exposure_rows(audit))]),
+        (
+            "leakage",
+            "Leakage",
+            [*attacks, *rates, ("Who is exposed", exposure_rows(audit, value["manifest"]["labels"]))],
+        ),
         ("speed", "Speed", [(f"Cost, batch 1, {threads} thread(s)", bench_rows(value["bench"]))]),
         *([("device", "On the device", devices)] if devices else []),
         ("size", "Size", by_layer + ([("Kernels by layer", kernel_rows(kernels))] if kernels else [])),
@@ -116,7 +128,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
             "answer": ANSWERS[found["verdict"]] + ".",
             "outcome": found["verdict"],
             "plain": in_plain_words(found, index),
-            "sentence": f"{found['sentence']} {(more := advice(found, audit['data']))}".rstrip(),
+            "sentence": f"{found['sentence']} {(more := advice(found, audit['data'], verdict['power']))}".rstrip(),
             "advice": more,
         }
         for index, found in enumerate(verdict["findings"])
@@ -132,6 +144,7 @@ def _content(value: dict[str, Any]) -> dict[str, Any]:
         "costs": list(costs(value)),
         "sections": _sections(value),
         "intervals": INTERVALS,
+        "which_interval": WHICH_INTERVAL,
         "sparsity": sparsity_sentence(manifest["sparsity"]),
         "made_by": [
             *made_by(manifest["lineage"]),

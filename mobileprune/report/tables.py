@@ -5,7 +5,7 @@ Cells with a number know where in the document of `report` it stands, which the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mobileprune.audit.verdict import GROUPS
@@ -166,12 +166,14 @@ def attack_rows(value: dict[str, Any], group: str) -> Rows:
     return rows
 
 
-def exposure_rows(value: dict[str, Any]) -> Rows:
-    """The AUC of the strongest attack on the exported file by class, and the members that stand out most."""
+def exposure_rows(value: dict[str, Any], labels: Sequence[str]) -> Rows:
+    """The AUC of the strongest attack on the exported file by kind and by class, whose names are ``labels``."""
     found = value["exposure"]
     rows: Rows = [("class or kind", f"AUC of {found['attack']}")]
-    for part in ("by_kind", "by_class"):
-        rows += [(name, _estimate_at(e, "audit", "exposure", part, name)) for name, e in found[part].items()]
+    names = {str(k): label for k, label in enumerate(labels) if label.strip()}
+    for part, said in (("by_kind", {}), ("by_class", names)):
+        place = ("audit", "exposure", part)
+        rows += [(said.get(key, key), _estimate_at(e, *place, key)) for key, e in found[part].items()]
     return rows
 
 

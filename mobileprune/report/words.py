@@ -28,22 +28,28 @@ WHO = {
 }
 Parts = tuple[str, ...]
 """A sentence in pieces: those that are cells know where their number stands."""
+OPTIONS = {
+    "references": "--references 16",
+    "queries": "--queries 20",
+    "versions": "--versions PATH",
+    "access": "--access file",
+}
 NOT_TRIED = {
     "references": (
         "attackers with reference models",
-        "attackers who train reference models (LiRA, RMIA), stronger than the attacks here: --references 16",
+        "attackers who train reference models (LiRA, RMIA), stronger than the attacks here: " + OPTIONS["references"],
     ),
     "queries": (
         "attackers who vary the image",
-        "attackers who ask about changed copies of an image: --queries 20",
+        "attackers who ask about changed copies of an image: " + OPTIONS["queries"],
     ),
     "versions": (
         "attackers with several versions",
-        "attackers who hold several versions of the model: --versions PATH",
+        "attackers who hold several versions of the model: " + OPTIONS["versions"],
     ),
     "access": (
         "attackers who read the weights",
-        "attackers who read the weights out of the file: --access file",
+        "attackers who read the weights out of the file: " + OPTIONS["access"],
     ),
 }
 """In short, and with the option that has it tried."""
@@ -60,12 +66,26 @@ SAME = 0.05
 def not_tried(effort: dict[str, Any], skipped: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
     """What the attacker of this audit did not try, or could not for the reason in ``skipped``; in short and in full."""
     for name, (short, full) in NOT_TRIED.items():
-        if effort["access"] != "file" if name == "access" else effort[name] == UNTRIED[name]:
+        if _untried(name, effort):
             yield short, full
             continue
         attacks = [attack for attack, found in ATTACKS.items() if NEEDED[name] & {*found.needs}]
         if skipped and all(attack in skipped for attack in attacks):
             yield short, f"{short}, who were asked for: {skipped[attacks[0]]}"
+
+
+def _untried(name: str, effort: Mapping[str, Any]) -> bool:
+    return bool(effort["access"] != "file" if name == "access" else effort[name] == UNTRIED[name])
+
+
+def would_run(attack: str, effort: Mapping[str, Any], kind: str = "artifact") -> str:
+    """The options that an ``attack`` which was not run lacks; "" where none helps.
+
+    ``kind`` of a model that is no artifact: of those only more queries can be asked, and of a table none.
+    """
+    lacks = [name for name in OPTIONS if NEEDED[name] & {*ATTACKS[attack].needs} and _untried(name, effort)]
+    taken = {"artifact": {*OPTIONS}, "table": set()}.get(kind, {"queries"})
+    return " ".join(OPTIONS[name] for name in lacks) if taken.issuperset(lacks) else ""
 
 
 def not_tested(effort: dict[str, Any], skipped: Mapping[str, str] | None = None) -> list[str]:

@@ -90,6 +90,22 @@ def test_a_misspelt_flag_is_suggested(argv, near) -> None:
         parser().parse_args(argv)
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["audit", "x", "--config", "c.toml"], "--config c.toml; audit has no --config; see mobileprune audit --help"),
+        (["bench", "x", "--policy=p.toml"], "--policy=p.toml; bench has no --policy; see mobileprune bench --help"),
+        (["audit", "x", "y"], "unrecognized arguments: y; see mobileprune audit --help"),
+        (["audit", "x", "--save-confg", "c.toml"], "--save-confg c.toml; see"),
+    ],
+)
+def test_what_only_other_verbs_take_is_not_suggested(argv, said) -> None:
+    with pytest.raises(UsageError) as refused:
+        parser().parse_args(argv)
+    assert said in str(refused.value)
+    assert "did you mean" not in str(refused.value)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_of_every_verb_is_explained_and_spelled_alike(verb) -> None:
     for found in parser_of(verb)._actions:

@@ -188,6 +188,58 @@ def test_folder_problems_are_named(tmp_path: Path) -> None:
             load(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("stated", [False, True], ids=["plain", "stated"])
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (
+            ["cat/2024/a.jpg", "cat/2024/b.PNG", "dog/x/y/c.HEIC"],
+            r"3 images are in folders within a class.*: cat/2024/a",
+        ),
+        (["z.png", "y.gif"], r"2 images are beside the folders of the classes.* \(the first: y\.gif\)"),
+        (["cat/x.HEIC"], r"1 image is there but of a kind that is not read: convert each .*: cat/x\.HEIC\)"),
+        (["dog/b.gif", "dog/a.dng", "cat/c.avif"], r"3 images are there but of a kind .*: cat/c\.avif\)"),
+    ],
+)
+def test_an_image_that_would_be_left_out_is_refused(tmp_path: Path, names: list[str], match: str, stated: bool) -> None:
+    """An audit would take it for one that the model was not trained on, or for none."""
+    for side in ("members/", "nonmembers/") if stated else ("",):
+        for name in ("cat/1.png", "dog/2.png"):
+            write(tmp_path / f"{side}{name}", GREY[0])
+    for name in names:
+        path = tmp_path / ("members" if stated else "") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"is not opened")
+    with pytest.raises(
+        DataError, match=match.replace("cat/", "members/cat/").replace(": y", ": members/y") if stated else match
+    ):
+        load(f"folder:{tmp_path}")
+
+
+def test_images_in_deeper_folders_only_are_no_empty_data(tmp_path: Path) -> None:
+    write(tmp_path / "cat" / "2024" / "1.png", GREY[0])
+    with pytest.raises(DataError, match=r"1 image is in folders within a class, .*: cat/2024/1\.png\); expected"):
+        load(f"folder:{tmp_path}")
+
+
+def test_an_image_beside_members_and_nonmembers_is_refused(tmp_path: Path) -> None:
+    for name in ("members/a/1.png", "nonmembers/b/2.png", "3.jpg"):
+        write(tmp_path / name, GREY[0])
+    with pytest.raises(DataError, match=r"1 image is beside the folders of the classes, .* \(the first: 3\.jpg\)"):
+        load(f"folder:{tmp_path}")
+
+
+def test_other_files_and_hidden_ones_are_left_out_without_a_word(tmp_path: Path) -> None:
+    others = ("labels.json", ".DS_Store", "Thumbs.db", "notes.txt", ".trash/x.png", ".x.heic", "empty/notes.txt")
+    for name in ("a/1.png", "b/2.png"):
+        write(tmp_path / name, GREY[0])
+    for name in (*others, *(f"a/{name}" for name in others)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    images = load(f"folder:{tmp_path}")
+    assert images.files == ("a/1.png", "b/2.png")
+
+
 SHAPES = ((1, 1), (1, 37), (90, 1), (3, 700), (700, 3), (9, 9), (16, 16), (16, 17), (31, 16), (33, 47), (501, 334))
 """(H, W)"""
 

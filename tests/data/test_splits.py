@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobileprune.config import MOST_TEST
 from mobileprune.data import Images
-from mobileprune.data.splits import MIN_PAIRS, MOST_TEST, Splits, _distinct, _divided, default_canaries, redrawn, split
+from mobileprune.data.splits import MIN_PAIRS, Splits, _distinct, _divided, default_canaries, redrawn, split
 from mobileprune.errors import DataError
 
 PARTS = ("members", "held_out", "reference", "test")

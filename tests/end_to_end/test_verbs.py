@@ -57,6 +57,10 @@ def test_a_verb_on_an_artifact(command, artifacts, tmp_path, verb, target) -> No
     piped = command(*argv, "--json", "-", "--quiet")
     assert (piped.code, piped.err) == (code, "")
     assert read(piped.out, verb)["schema"] == in_file["schema"] == f"mobileprune.{verb}/1"
+    if verb in ("attack", "audit", "report"):
+        notes = in_file.get("audit", in_file)["notes"]
+        assert notes
+        assert all(shown.out.count(note) == 1 for note in notes)
     if verb == "report":
         assert {path.name for path in tmp_path.iterdir()} > {"report.html", "report.md", "report.json", "card.html"}
 

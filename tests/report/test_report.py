@@ -330,6 +330,40 @@ def test_what_a_device_did_is_a_section_of_its_own(value, emulated) -> None:
     assert set(links) <= {attributes["id"] for _, attributes in page.tags if "id" in attributes}
 
 
+def test_classes_are_called_by_their_names(value) -> None:
+    labels = value["manifest"]["labels"] = [f"kind_{k}" for k in range(10)]
+    labels[3], labels[4] = EVIL, " "
+    audit = value["audit"]["exposure"]["by_class"]
+    for tables in (Page(html(value)).tables, markdown_tables(markdown(value))):
+        (rows,) = (dict(table[1:]) for table in tables if table[0][0] == "class or kind")
+        assert rows["kind_7"] == estimate(audit["7"])
+        assert rows["4"] == estimate(audit["4"]), "a name that nobody can see is none"
+        assert {name for name in rows if name.startswith("kind_")} == {f"kind_{k}" for k in (0, 1, 2, 5, 6, 7, 8, 9)}
+        assert any("alert('x')" in name for name in rows)
+
+
+def test_why_one_auc_has_three_intervals_is_said_below_the_first_of_them(value) -> None:
+    finding = next(f for f in value["audit"]["verdict"]["findings"] if f["question"] == "ceiling")
+    chosen = value["audit"]["subjects"]["artifact"]["strongest"]["all"]["auc"]
+    alone = value["audit"]["subjects"]["artifact"]["measurements"]["all"][finding["attack"]]["auc"]
+    assert (chosen["confidence"], alone["confidence"]) == (0.95, 0.95)
+    alpha = value["audit"]["verdict"]["policy"]["alpha"]
+    assert 1 - 2 * alpha < finding["estimate"]["confidence"] < 1 - alpha, "only one side is corrected"
+    for page in (Page(html(value)).text, markdown(value)):
+        first, said = page.index("speed-up"), page.index("One AUC has three intervals")
+        assert first < said
+        assert page.index("Every attack") > said
+
+
+def test_notes_are_not_what_was_not_tested(value) -> None:
+    value["audit"]["notes"], value["bench"]["valid"] = ["The model is known to us."], True
+    known, untested = markdown(value).partition("## To be known")[2].split("## Not tested")
+    assert known.strip() == "- The model is known to us."
+    assert "known to us" not in untested
+    value["audit"]["notes"] = []
+    assert "To be known" not in markdown(value)
+
+
 def test_rows_are_rectangular(value) -> None:
     for rows in (summary_rows(value), attack_rows(value["audit"], "all"), rate_rows(value["audit"], "canaries")):
         assert {len(row) for row in rows} == {len(rows[0])}
