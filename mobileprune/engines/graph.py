@@ -102,6 +102,8 @@ def run(
 def _sorter(tasks: Sequence[Task]) -> TopologicalSorter[str]:
     """Prepared; ValueError, before any work, where the tasks are no graph."""
     needs = {task.name: task.needs for task in tasks}
+    if len(needs) < len(tasks):
+        raise ValueError("two tasks have the same name")
     if unknown := {need for task in tasks for need in task.needs} - needs.keys():
         raise ValueError(f"tasks need what is no task: {sorted(unknown)}")
     sorter = TopologicalSorter(needs)

@@ -113,6 +113,8 @@ def test_a_graph_that_is_none_is_refused_before_any_work() -> None:
         run([task("first"), task("a", "a")], workers, lambda *_: None)
     with pytest.raises(ValueError, match="what is no task: \\['c'\\]"):
         run([task("first"), task("a", "c")], workers, lambda *_: None)
+    with pytest.raises(ValueError, match="two tasks have the same name"):
+        run([task("a"), task("a")], workers, lambda *_: None)
     assert workers.given == []
 
 
