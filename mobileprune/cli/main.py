@@ -11,20 +11,19 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from mobileprune import LIGHT, source_date
 from mobileprune.cli.grammar import VERBS
 from mobileprune.cli.parser import parser
-from mobileprune.cli.surroundings import Terminated, open_streams, terminable
+from mobileprune.cli.surroundings import Terminated, interruptible, open_streams
 from mobileprune.errors import MobilepruneError, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # else Python ends by looking through all that torch has made, for up to a second
     open_streams()
-    argv = sys.argv[1:] if argv is None else argv
-    with terminable():
-        return _answered(argv)
+    return interruptible(partial(_answered, sys.argv[1:] if argv is None else argv))
 
 
 def _answered(argv: Sequence[str]) -> int:

@@ -125,3 +125,45 @@ def test_whoever_ignores_sigterm_goes_on_ignoring_it(command: Any, model: Path, 
     monkeypatch.setattr(inspection, "inspect", asked)
     assert command("inspect", model).code == 0
     assert issubclass(Terminated, KeyboardInterrupt), "so that all who clean up after Ctrl-C do so here"
+
+
+IMPORTING = """
+import signal, sys
+from mobileprune.cli.main import main
+
+inside = []
+
+def interrupt(frame, event, arg):
+    if event == "c_call" and arg.__module__ == "torch._C" and arg.__name__.endswith("_init"):
+        inside.append(arg)
+    elif event == "call" and inside:
+        sys.setprofile(None)
+        print("sent", flush=True)
+        signal.raise_signal({})
+
+sys.setprofile(interrupt)
+sys.exit(main(["train", "-o", "out", "--runs", "runs"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [("signal.SIGINT", 130), ("signal.SIGTERM", 143)])
+def test_a_signal_while_torch_is_imported_waits_for_its_end(tmp_path: Path, number: str, code: int) -> None:
+    """At that moment, in a function that C++ calls, an exception ends the process by ``std::terminate``."""
+    program = IMPORTING.replace("{}", number)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    said = "mobileprune: interrupted; the same command continues where it stopped\n"
+    assert (done.stdout, done.stderr, done.returncode) == ("sent\n", said, code)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_module_that_calls_the_command_line_when_imported_can_be_interrupted(model: Path) -> None:
+    """The import is around the work, not in it: nobody waits for its end."""
+    program = (
+        "import signal, threading; from mobileprune.cli.main import main; from mobileprune.cli import looking\n"
+        "def asked(args, console): signal.raise_signal(signal.SIGINT); threading.Event().wait(5); return 0\n"
+        "looking.inspect = asked; code = main(['inspect', 'x'])"
+    )
+    (model.parent / "calls.py").write_text(program)
+    line = [sys.executable, "-c", "import sys; from calls import code; sys.exit(code)"]
+    assert subprocess.run(line, cwd=model.parent, capture_output=True).returncode == 130
