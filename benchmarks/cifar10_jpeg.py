@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mobileprune.files import atomic_file
+from mobileprune.atomic import atomic_file
 
 
 def main() -> None:

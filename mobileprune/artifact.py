@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mobileprune.atomic import atomic_folder, is_free
 from mobileprune.errors import ArtifactError, UsageError
-from mobileprune.files import atomic_folder, is_free, read_regular, sha256, write_json
+from mobileprune.files import read_regular, sha256, write_json
 from mobileprune.schemas import parse, problems
 
 FORMAT = "mobileprune-artifact"

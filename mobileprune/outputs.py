@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.artifact import MANIFEST, Artifact, check_output
+from mobileprune.atomic import atomic_folder, clear_leftovers, is_free
 from mobileprune.errors import ArtifactError, MobilepruneError, UsageError
-from mobileprune.files import atomic_folder, clear_leftovers, is_free
 from mobileprune.models.folder import RECORD, WEIGHTS, ModelFolder
 from mobileprune.option import flag
 

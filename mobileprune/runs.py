@@ -27,8 +27,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mobileprune.atomic import atomic_folder
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_folder, cache_folder, digest, read_regular, sha256, write_json
+from mobileprune.files import cache_folder, digest, read_regular, sha256, write_json
 from mobileprune.schemas import parse
 
 TOOLS = ("mobileprune", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")

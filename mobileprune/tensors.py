@@ -10,8 +10,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from mobileprune.atomic import atomic_file
 from mobileprune.errors import MobilepruneError
-from mobileprune.files import atomic_file
 
 Tensors = dict[str, Tensor]
 

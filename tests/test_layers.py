@@ -17,7 +17,10 @@ import pytest
 import mobileprune
 
 PACKAGE = Path(mobileprune.__file__).parent
-BASE = ["config", "errors", "files", "flatbuffer", "lazy", "option", "schemas", "seeding", "silence", "source_date"]
+BASE = [
+    *("atomic", "bounds", "config", "errors", "files", "flatbuffer", "lazy", "option"),
+    *("schemas", "seeding", "silence", "source_date"),
+]
 
 
 class Layer(NamedTuple):
@@ -29,6 +32,8 @@ class Layer(NamedTuple):
 
 DIRECTLY_BELOW: dict[str, Layer] = {
     "errors": Layer("every exception and its exit code", []),
+    "atomic": Layer("files and folders that are never half-written", ["errors"]),
+    "bounds": Layer("what files from elsewhere may hold at most", []),
     "flatbuffer": Layer("reads a FlatBuffer by field numbers", []),
     "lazy": Layer("arrays that exist only where they are sliced", []),
     "native": Layer("finds what was built with the package: operators and the runner for devices", []),
@@ -41,7 +46,7 @@ DIRECTLY_BELOW: dict[str, Layer] = {
     "sparse_operators": Layer("the operators of the native library, as a file names them", []),
     "torchvision_import": Layer("torchvision also beside a torch that its operators do not fit", []),
     "config": Layer("the options of every step, in TOML too", ["errors", "option", "seeding"]),
-    "files": Layer("writes files whole or not at all", ["errors"]),
+    "files": Layer("reads and hashes files, writes text and JSON", ["atomic"]),
     "runs": Layer("the store of what steps have made, by the hash of what went in", BASE),
     "tensors": Layer("tensors on disk, by safetensors", BASE),
     "torchscript": Layer("whether torch still has TorchScript", ["errors"]),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from mobileprune.bounds import MOST_CLASSES
 from mobileprune.schemas import document, parse, problems
 
 DEFS: dict[str, Any] = document()["$defs"]
@@ -54,6 +55,12 @@ def test_every_string_pattern_is_anchored_at_both_ends() -> None:
     for pattern in patterns:
         assert pattern.startswith("^")
         assert not re.search(pattern, "a" * 64 + "\n"), "Python's $ lets a newline pass"
+
+
+def test_no_document_counts_more_classes_than_readers_take() -> None:
+    counts = [schema["maximum"] for place, schema in NODES.items() if place.endswith("/num_classes")]
+    assert counts
+    assert set(counts) == {MOST_CLASSES}
 
 
 @pytest.mark.parametrize("verb", ["export", "bench", "attack", "audit", "report", "inspect", "compare", "explain"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobileprune.bounds import MOST_CLASSES
 from mobileprune.data.folder import readable
 from mobileprune.data.images import Images
 from mobileprune.data.npz import Member, members
@@ -15,7 +16,6 @@ from mobileprune.data.on_disk import on_disk
 from mobileprune.errors import DataError
 from mobileprune.lazy import slices
 
-MOST_CLASSES = 1_000_000  # as in the manifest's schema; more are ids, not classes
 MOST_NAME_BYTES = 4096
 """Of a class: numpy makes all as long as the longest."""
 TURNED_AT_ONCE = 64

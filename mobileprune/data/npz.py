@@ -18,13 +18,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mobileprune.bounds import ZIP_COMPRESSIONS
 from mobileprune.errors import DataError, one_line
 
 PART_BYTES = 2**20
 MAX_HEADER_BYTES = 2**14
 """numpy refuses headers of more than 10,000 characters, once it has them in memory."""
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those that numpy writes; of the others, :mod:`zipfile` cannot unpack a part alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ class Members:
 
     def __getitem__(self, name: str) -> Member:
         info = self._archive.getinfo(f"{name}.npy")
-        if info.compress_type not in COMPRESSIONS:
+        if info.compress_type not in ZIP_COMPRESSIONS:
             raise ValueError(f"{name} is compressed as numpy does not")
         with self._archive.open(info) as stream:
             start = io.BytesIO(stream.read(MAX_HEADER_BYTES))

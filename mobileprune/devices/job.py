@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune import native
+from mobileprune.bounds import MOST_CLASSES
 from mobileprune.devices import open_device
 from mobileprune.devices.base import CountingTransport, Done, Transport, ended
 from mobileprune.devices.elf import check_fits
@@ -33,7 +34,6 @@ RUNNER, RUNTIME, OPERATORS = "runner", "libonnxruntime", "operators"
 INPUTS, OUTPUTS, RESULT = "in", "out", "result.json"
 PROFILES = re.compile(r"profile-(model|baseline)[\w.-]*\.json")
 MAX_PROFILE_BYTES = 64 * 2**20
-MAX_CLASSES = 1_000_000  # as in the manifest's schema
 MEANINGS = {
     2: "the runner refuses what it was asked",
     3: "a file was damaged on the way",
@@ -216,7 +216,7 @@ class DeviceSession:
     def _outputs(self, result: RunResult, rows: int, file: Path) -> NDArray[np.float32]:
         name, (answered, classes), found = self.transport.name, result.output_shape, result.output_bytes
         expected = 4 * rows * classes
-        whole = found == expected and answered == rows and classes <= MAX_CLASSES
+        whole = found == expected and answered == rows and classes <= MOST_CLASSES
         if whole:
             self.transport.pull(OUTPUTS, file, max_bytes=expected)
             found = file.stat().st_size

@@ -19,10 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mobileprune.atomic import atomic_folder
 from mobileprune.devices.profiles import PROFILES
 from mobileprune.devices.qemu_parts import FORMAT, RECORD, Parts, check_programs, emulator
 from mobileprune.errors import DeviceError, last_line
-from mobileprune.files import atomic_folder, sha256, write_json
+from mobileprune.files import sha256, write_json
 
 PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
 WHEEL_TAGS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")

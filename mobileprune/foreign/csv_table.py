@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.data.arrays import MOST_CLASSES
+from mobileprune.bounds import MOST_CLASSES
 from mobileprune.errors import DataError
 from mobileprune.foreign.answers import Kind
 

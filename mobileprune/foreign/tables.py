@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobileprune.data.arrays import MOST_CLASSES
+from mobileprune.bounds import MOST_CLASSES
 from mobileprune.data.npz import members
 from mobileprune.data.splits import MIN_PAIRS
 from mobileprune.errors import DataError

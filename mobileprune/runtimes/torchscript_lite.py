@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune import torchscript
+from mobileprune.bounds import ZIP_COMPRESSIONS
 from mobileprune.errors import ArtifactError, one_line
 from mobileprune.files import sha256
 from mobileprune.runtimes import lite_checks
@@ -17,7 +18,6 @@ from mobileprune.runtimes.base import RuntimeOptions, Session
 from mobileprune.runtimes.trial import first_run, memory_limit
 
 NAMESPACES = ("aten::", "prim::", "quantized::", "prepacked::")
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack at once, whatever a record says
 REFUSED = ("aten::from_file", "aten::save")  # they touch the file system
 
 
@@ -52,7 +52,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > memory_limit(path.stat().st_size):
                 raise zipfile.BadZipFile("unpacks to more than any model")
-            if any(info.compress_type not in COMPRESSIONS for info in archive.infolist()):
+            if any(info.compress_type not in ZIP_COMPRESSIONS for info in archive.infolist()):
                 raise zipfile.BadZipFile("is compressed as no such archive is")
             broken = archive.testzip()
     except Exception as error:  # what zipfile and its decompressors raise has no common base

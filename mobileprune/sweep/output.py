@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mobileprune.artifact import Artifact, write_artifact
+from mobileprune.atomic import is_free
 from mobileprune.errors import MobilepruneError, UsageError
-from mobileprune.files import is_free, read_regular, write_json, write_text
+from mobileprune.files import read_regular, write_json, write_text
 from mobileprune.schemas import parse
 from mobileprune.sweep.markdown import markdown
 from mobileprune.sweep.plan import Plan

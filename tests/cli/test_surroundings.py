@@ -18,8 +18,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from mobileprune import inspection
+from mobileprune.atomic import atomic_folder
 from mobileprune.cli.surroundings import Terminated
-from mobileprune.files import atomic_folder, sha256
+from mobileprune.files import sha256
 
 
 @pytest.fixture

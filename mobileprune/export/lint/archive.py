@@ -15,6 +15,7 @@ from itertools import islice
 
 import numpy as np
 
+from mobileprune.bounds import ZIP_COMPRESSIONS
 from mobileprune.export.lint import any_file
 
 MAX_GROWTH = 2**26
@@ -23,7 +24,6 @@ MAX_RECORDS = 20_000
 MAX_OPCODES = 1_000_000
 """Of all pickles together; torchvision's EfficientNet-B7 has 107,000."""
 MASK_VALUES = 16  # fewer zeros and ones than this occur by chance
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack at once, whatever a record says
 DESCRIPTORS = (0, 12, 16, 20, 24)  # bytes that may follow a record: nothing, or its sizes once more
 KNOWN = re.compile(
     r"(data|constants|bytecode)\.pkl|(data|constants|bytecode)/\d+(\.storage)?|version|byteorder|\.data/(serialization_id|version)"
@@ -70,7 +70,7 @@ def _opened(content: bytes) -> Archive:
                 raise ValueError(f"{len(infos):,} records, more than {MAX_RECORDS:,}")
             if sum(info.file_size for info in infos) > len(content) + MAX_GROWTH:
                 raise ValueError(f"unpacks to more than {MAX_GROWTH:,} bytes beyond its own")
-            if any(info.compress_type not in COMPRESSIONS for info in infos):
+            if any(info.compress_type not in ZIP_COMPRESSIONS for info in infos):
                 raise ValueError("is compressed as no such archive is")
             records = {info.filename.partition("/")[2] or info.filename: file.read(info) for info in infos}
             return Archive(content, infos, records, _constants(records), file.start_dir, file.comment)
