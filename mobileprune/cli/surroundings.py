@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import io
+import opcode
 import os
 import signal
 import sys
@@ -34,15 +35,15 @@ def open_streams() -> None:
 
 def interruptible(work: Callable[[], int]) -> int:
     """What ``work()`` gives. Ctrl-C raises KeyboardInterrupt in it and SIGTERM Terminated, unless whoever started this,
-    or whoever calls, has it otherwise; while a module is being imported, as soon as it is there: torch's C++ calls
-    Python where an exception ends the process at once, with whatever is half done."""
+    or whoever calls, has it otherwise. Where an exception would end the process at once, with whatever is half done,
+    they wait: torch's C++ calls Python while it is imported, and does not expect one."""
     if threading.current_thread() is not threading.main_thread():
         return work()
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     ours = {number: handler for number, handler in usual.items() if signal.getsignal(number) == handler}
 
     def end(number: int, frame: FrameType | None) -> None:
-        if not _importing(frame):
+        if not _maybe_in_native_code(frame):
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         again = threading.Timer(AGAIN_SECS, _thread.interrupt_main, (number,))
         again.daemon = True
@@ -57,10 +58,15 @@ def interruptible(work: Callable[[], int]) -> int:
             signal.signal(number, handler)
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported that the work asked for, and not one that asked for the work."""
+def _maybe_in_native_code(frame: FrameType | None) -> bool:
+    """Whether a native module is being loaded, or a module of torch does something else than to import another: it may
+    be in a function of ``torch._C`` that is at work on this very import. No other frame tells of what is not Python."""
     while frame is not None and frame.f_code is not interruptible.__code__:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        code, name = frame.f_code, str(frame.f_globals.get("__name__"))
+        if code.co_qualname.startswith("ExtensionFileLoader."):
+            return True
+        of_torch = code.co_name == "<module>" and name.partition(".")[0] == "torch"
+        if of_torch and code.co_code[frame.f_lasti] != opcode.opmap["IMPORT_NAME"]:
             return True
         frame = frame.f_back
     return False

@@ -132,29 +132,34 @@ IMPORTING = """
 import signal, sys
 from mobileprune.cli.main import main
 
-inside = []
+native = []
 
 def interrupt(frame, event, arg):
     if event == "c_call" and arg.__module__ == "torch._C" and arg.__name__.endswith("_init"):
-        inside.append(arg)
-    elif event == "call" and inside:
+        native.append(arg)
+    elif event == "call" and ({moment}):
         sys.setprofile(None)
-        print("sent", flush=True)
-        signal.raise_signal({})
+        print("sent")
+        signal.raise_signal(signal.{name})
+        print("waits")
 
 sys.setprofile(interrupt)
 sys.exit(main(["train", "-o", "out", "--runs", "runs"]))
 """
+IN_PYTHON = "frame.f_code.co_name == '_find_and_load' and frame.f_back.f_globals['__name__'] == 'torch'"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [("signal.SIGINT", 130), ("signal.SIGTERM", 143)])
-def test_a_signal_while_torch_is_imported_waits_for_its_end(tmp_path: Path, number: str, code: int) -> None:
-    """At that moment, in a function that C++ calls, an exception ends the process by ``std::terminate``."""
-    program = IMPORTING.replace("{}", number)
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("moment", "waits"), [("native", True), (IN_PYTHON, False)], ids=["native", "Python"])
+def test_a_signal_while_torch_is_imported_waits_where_it_must(
+    tmp_path: Path, name: str, code: int, moment: str, waits: bool
+) -> None:
+    """An exception in a function that C++ calls there ends the process by ``std::terminate``."""
+    program = IMPORTING.format(moment=moment, name=name)
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     said = "mobileprune: interrupted; the same command continues where it stopped\n"
-    assert (done.stdout, done.stderr, done.returncode) == ("sent\n", said, code)
+    assert (done.stdout, done.stderr, done.returncode) == ("sent\nwaits\n" if waits else "sent\n", said, code)
     assert not (tmp_path / "out").exists()
 
 
