@@ -32,8 +32,9 @@ from record import RESULTS, kept, record
 
 from mobileprune import native
 from mobileprune.devices import open_device
-from mobileprune.devices.job import DeviceSession, Job, Model
+from mobileprune.devices.job import Job, Model
 from mobileprune.devices.profiles import PROFILES
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import MobilepruneError
 from mobileprune.export.onnx.native import NATIVE, choose
 from mobileprune.export.onnx.native.layers import Graph, Layer

@@ -28,7 +28,7 @@ from mobileprune.artifact import Artifact
 from mobileprune.audit.auc import auc
 from mobileprune.audit.intervals import Estimate
 from mobileprune.data.splits import Splits
-from mobileprune.devices.job import Device
+from mobileprune.devices.session import Device
 from mobileprune.errors import MobilepruneError
 from mobileprune.pipeline.context import Context
 from mobileprune.pipeline.export import export

@@ -22,7 +22,7 @@ from mobileprune.bench.on_device import DeviceBench, bench_device
 from mobileprune.config import OWNERS, Effort
 from mobileprune.devices import doctor
 from mobileprune.devices.doctor import DevicesResult
-from mobileprune.devices.job import Device
+from mobileprune.devices.session import Device
 from mobileprune.errors import UsageError
 from mobileprune.evaluate import AttackResult, AuditResult, Relatives
 from mobileprune.export import target

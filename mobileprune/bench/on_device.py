@@ -14,7 +14,8 @@ from mobileprune.bench.operators import NodeTime, by_operator, node_times
 from mobileprune.bench.size import Size, artifact_size
 from mobileprune.bench.timing import Ratio, Timing, paired_ratio, timing_of
 from mobileprune.bench.validity import Check, checks
-from mobileprune.devices.job import Answer, Device, DeviceSession, Job, Model
+from mobileprune.devices.job import Answer, Job, Model
+from mobileprune.devices.session import Device, DeviceSession
 from mobileprune.errors import DeviceError, UsageError
 from mobileprune.runtimes.base import normalised
 from mobileprune.runtimes.device import check_file, device_facts, device_kernels, model_of

@@ -14,7 +14,7 @@ from mobileprune.audit.verdict import Policy
 from mobileprune.cli.flags import OF_ENGINES
 from mobileprune.cli.grammar import DEVICE, FOREIGN, POLICY
 from mobileprune.config import Effort
-from mobileprune.devices.job import Device
+from mobileprune.devices.session import Device
 from mobileprune.engines import Engine
 from mobileprune.errors import UsageError
 from mobileprune.foreign import ForeignModel

@@ -16,10 +16,11 @@ from mobileprune.devices import kind_of, open_device
 from mobileprune.devices.adb import STATES, attached
 from mobileprune.devices.base import CountingTransport, Transport
 from mobileprune.devices.elf import check_fits
-from mobileprune.devices.job import DeviceSession, Job, Model
+from mobileprune.devices.job import Job, Model
 from mobileprune.devices.profiles import PROFILES
 from mobileprune.devices.qemu_parts import Parts, check_programs, emulator, plugin
 from mobileprune.devices.qemu_setup import Say, remove, set_up
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import DeviceError, MobilepruneError, UsageError
 from mobileprune.files import sha256
 

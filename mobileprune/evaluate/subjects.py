@@ -13,7 +13,7 @@ from mobileprune.attacks import ATTACKS, References
 from mobileprune.attacks.queries import VARIANTS
 from mobileprune.config import Effort
 from mobileprune.data.splits import Splits
-from mobileprune.devices.job import Device
+from mobileprune.devices.session import Device
 from mobileprune.engines import Engine
 from mobileprune.errors import DataError
 from mobileprune.evaluate.asking import PLAIN, Subject, answers, ask, of_artifact, of_source

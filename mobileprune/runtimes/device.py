@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mobileprune import __version__, native
 from mobileprune.artifact import Artifact
 from mobileprune.devices import shown_name
-from mobileprune.devices.job import Answer, DeviceSession, Job, Model
+from mobileprune.devices.job import Answer, Job, Model
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import TargetUnavailableError
 from mobileprune.files import digest, sha256
 from mobileprune.lazy import Sliced

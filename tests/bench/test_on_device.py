@@ -17,8 +17,8 @@ from mobileprune.artifact import Artifact
 from mobileprune.bench.on_device import DeviceEffort, _minutes, bench_on_device
 from mobileprune.bench.operators import by_operator, node_times
 from mobileprune.bench.validity import checks
-from mobileprune.devices.job import DeviceSession
 from mobileprune.devices.result import Timings
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import DeviceError, UsageError
 from mobileprune.report.device import device_bench_rows, device_sentence, device_tables
 

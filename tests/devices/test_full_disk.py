@@ -14,7 +14,7 @@ from support.devices import Faulty, Runner, answers, images, job, model, needs_r
 
 from mobileprune import native
 from mobileprune.devices import Done
-from mobileprune.devices.job import DeviceSession
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import DeviceError
 
 pytestmark = [

@@ -21,10 +21,11 @@ import mobileprune
 from mobileprune import native
 from mobileprune.artifact import Artifact
 from mobileprune.devices import CountingTransport, open_device
-from mobileprune.devices.job import DeviceSession, Job
+from mobileprune.devices.job import Job
 from mobileprune.devices.profiles import PROFILES
 from mobileprune.devices.qemu_parts import PLATFORM, RECORD, Parts, devices_root, emulator
 from mobileprune.devices.qemu_setup import missing_tools, remove, set_up
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import DeviceError, UsageError
 from mobileprune.runtimes import open_runtime
 from mobileprune.runtimes.device import DeviceRuntime, model_of

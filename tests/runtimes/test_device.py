@@ -12,7 +12,7 @@ from support.devices import Faulty, needs_runner
 from support.runtimes import MANIFEST, SHAPE, Files, pixels
 
 from mobileprune.artifact import Artifact
-from mobileprune.devices.job import DeviceSession
+from mobileprune.devices.session import DeviceSession
 from mobileprune.errors import ArtifactError, TargetUnavailableError, UsageError
 from mobileprune.files import sha256
 from mobileprune.runtimes import device as on_device

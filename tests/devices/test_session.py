@@ -19,7 +19,7 @@ from support.devices import CLASSES, Faulty, answers, as_model, execute, images,
 
 from mobileprune import native
 from mobileprune.devices import Done, open_device, shown_name
-from mobileprune.devices.job import Device, DeviceSession
+from mobileprune.devices.session import Device, DeviceSession
 from mobileprune.errors import DeviceError, DeviceLostError
 
 pytestmark = needs_runner
@@ -198,7 +198,7 @@ def test_a_runner_of_another_architecture_is_found_out_there(
     monkeypatch.setattr(native, "runner", lambda platform: foreign)
     with pytest.raises(DeviceError, match="wrong architecture"):
         opened()
-    monkeypatch.setattr("mobileprune.devices.job.check_fits", lambda path, platform: None)
+    monkeypatch.setattr("mobileprune.devices.session.check_fits", lambda path, platform: None)
     with open_device("local") as device, pytest.raises(DeviceError, match=r"cannot run \./runner: Exec format error"):
         DeviceSession(device).run(job(path))
     session = opened(execute=lambda command, folder: Done(126, "", "sh: ./runner: cannot execute binary file"))
