@@ -128,8 +128,10 @@ def test_whoever_ignores_sigterm_goes_on_ignoring_it(command: Any, model: Path, 
     assert issubclass(Terminated, KeyboardInterrupt), "so that all who clean up after Ctrl-C do so here"
 
 
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""Whoever runs the tests in the background ignores Ctrl-C, and children inherit that."""
 IMPORTING = """
-import signal, sys
+import sys
 from mobileprune.cli.main import main
 
 native = []
@@ -156,7 +158,7 @@ def test_a_signal_while_torch_is_imported_waits_where_it_must(
     tmp_path: Path, name: str, code: int, moment: str, waits: bool
 ) -> None:
     """An exception in a function that C++ calls there ends the process by ``std::terminate``."""
-    program = IMPORTING.format(moment=moment, name=name)
+    program = HEED + IMPORTING.format(moment=moment, name=name)
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     said = "mobileprune: interrupted; the same command continues where it stopped\n"
     assert (done.stdout, done.stderr, done.returncode) == ("sent\nwaits\n" if waits else "sent\n", said, code)
@@ -166,10 +168,10 @@ def test_a_signal_while_torch_is_imported_waits_where_it_must(
 def test_a_module_that_calls_the_command_line_when_imported_can_be_interrupted(model: Path) -> None:
     """The import is around the work, not in it: nobody waits for its end."""
     program = (
-        "import signal, threading; from mobileprune.cli.main import main; from mobileprune.cli import looking\n"
+        "import threading; from mobileprune.cli.main import main; from mobileprune.cli import looking\n"
         "def asked(args, console): signal.raise_signal(signal.SIGINT); threading.Event().wait(5); return 0\n"
         "looking.inspect = asked; code = main(['inspect', 'x'])"
     )
-    (model.parent / "calls.py").write_text(program)
+    (model.parent / "calls.py").write_text(HEED + program)
     line = [sys.executable, "-c", "import sys; from calls import code; sys.exit(code)"]
     assert subprocess.run(line, cwd=model.parent, capture_output=True).returncode == 130
