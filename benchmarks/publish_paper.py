@@ -5,8 +5,8 @@ python benchmarks/publish_paper.py NAME
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from typing import Any
 
 import jinja2
@@ -150,7 +150,9 @@ def page(value: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    name = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the result, such as cifar10-jpeg")
+    name = parser.parse_args().name
     value = json.loads(max(RESULTS.glob(f"*-paper-{name}.json")).read_text())
     (RESULTS / f"paper-{name}.svg").write_text(drawing(value))
     (RESULTS / f"paper-{name}.md").write_text(page(value))
