@@ -36,26 +36,51 @@ def open_streams() -> None:
 def interruptible(work: Callable[[], int]) -> int:
     """What ``work()`` gives. Ctrl-C raises KeyboardInterrupt in it and SIGTERM Terminated, unless whoever started this,
     or whoever calls, has it otherwise. Where an exception would end the process at once, with whatever is half done,
-    they wait: torch's C++ calls Python while it is imported, and does not expect one."""
+    they wait: torch's C++ calls Python while it is imported, and does not expect one. Where Python drops exceptions (in
+    ``__del__``, around a fork) they come again."""
     if threading.current_thread() is not threading.main_thread():
         return work()
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     ours = {number: handler for number, handler in usual.items() if signal.getsignal(number) == handler}
+    kinds = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
     def end(number: int, frame: FrameType | None) -> None:
         if not _maybe_in_native_code(frame):
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        again = threading.Timer(AGAIN_SECS, _thread.interrupt_main, (number,))
-        again.daemon = True
-        again.start()
+            raise kinds[signal.Signals(number)]
+        again(signal.Signals(number))
 
+    def again(number: signal.Signals) -> None:
+        def now() -> None:
+            if signal.getsignal(number) is end:  # the work goes on
+                _interrupt(number)
+
+        timer = threading.Timer(AGAIN_SECS, now)
+        timer.daemon = True
+        timer.start()
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if number := next((number for number in ours if what.exc_type is kinds[number]), None):
+            again(number)
+        else:
+            hook(what)
+
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     for number in ours:
         signal.signal(number, end)
     try:
         return work()
     finally:
+        sys.unraisablehook = hook
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+def _interrupt(number: signal.Signals) -> None:
+    """The main thread, from another one, also out of a call that waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def _maybe_in_native_code(frame: FrameType | None) -> bool:

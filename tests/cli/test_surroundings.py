@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,39 @@ def test_whoever_ignores_sigterm_goes_on_ignoring_it(command: Any, model: Path, 
     monkeypatch.setattr(inspection, "inspect", asked)
     assert command("inspect", model).code == 0
     assert issubclass(Terminated, KeyboardInterrupt), "so that all who clean up after Ctrl-C do so here"
+
+
+@pytest.mark.usefixtures("at_sigterm")
+def test_a_signal_whose_exception_python_drops_comes_again(command: Any, model: Path, monkeypatch: Any) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def asked(path: Path) -> None:
+        Dropping()
+        time.sleep(30)
+        pytest.fail("went on")
+
+    hook = sys.unraisablehook
+    monkeypatch.setattr(inspection, "inspect", asked)
+    done = command("inspect", model)
+    said = "mobileprune: interrupted; the same command continues where it stopped\n"
+    assert (done.code, done.err) == (143, said)
+    assert sys.unraisablehook is hook
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_other_exceptions_that_python_drops_are_told_as_ever(command: Any, model: Path, monkeypatch: Any) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            raise ValueError
+
+    told: list[Any] = []
+    real = inspection.inspect
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+    monkeypatch.setattr(inspection, "inspect", lambda path: Dropping() and real(path))
+    assert command("inspect", model).code == 0
+    assert told == [ValueError]
 
 
 HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
