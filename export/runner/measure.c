@@ -3,17 +3,9 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 enum { MIN_BLOCKS = 5, MIN_BLOCK_RUNS = 3, STEADY_BLOCKS = 5, MAX_KEPT = 1000000 };
 static const double BLOCK_SECS = 0.05, INTERVAL_SECS = 5, STEADY = 0.02; /* coefficient of variation */
-
-int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static double secs_since(int64_t start) { return 1e-9 * (double)(now_ns() - start); }
 

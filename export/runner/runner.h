@@ -78,7 +78,6 @@ typedef struct {
   interval *intervals;
   size_t interval_count;
 } measurement;
-int64_t now_ns(void);
 measurement measure(const options *, const model *models, size_t count, const ort_value *input);
 
 /* system.c */
@@ -86,6 +85,7 @@ typedef struct {
   int64_t khz, millicelsius, throttles; /* -1: the system does not tell */
   double other_cpu_secs;                /* of all other processes since boot; < 0 likewise */
 } vitals;
+int64_t now_ns(void); /* of a clock that never goes back */
 vitals vital_signs(void);
 int64_t fastest_khz(void); /* of the CPUs that this process may use, now; -1: unknown */
 int64_t peak_memory_bytes(void);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sched.h>
@@ -12,6 +13,12 @@
 #endif
 
 enum { MARK = 0x6d70, MAX_CPUS = 1024, MAX_ZONES = 64, LINE = 4096 };
+
+int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 static int64_t read_number(const char *format, int at) {
   char path[128];
