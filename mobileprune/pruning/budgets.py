@@ -82,8 +82,8 @@ def read_file(path: Path) -> dict[str, float]:
     return {glob: float(value) for glob, value in values.items()}
 
 
-def from_globs(sites: Sequence[Site], ratio: float, globs: Mapping[str, float], final: float) -> Kept:
-    """``ratio`` / ``final`` is how far a schedule has come: all layers move with it."""
+def from_globs(sites: Sequence[Site], ratio: float, globs: Mapping[str, float], done: float) -> Kept:
+    """``ratio``: of layers that ``globs`` does not name. ``done``: how far a schedule has come, with all layers."""
     unused = [glob for glob in globs if not any(fnmatch.fnmatchcase(site.name, glob) for site in sites)]
     if unused:
         names = ", ".join(site.name for site in sites)
@@ -91,7 +91,7 @@ def from_globs(sites: Sequence[Site], ratio: float, globs: Mapping[str, float], 
     kept = {}
     for site in sites:
         own = next((r for glob, r in globs.items() if fnmatch.fnmatchcase(site.name, glob)), None)
-        dropped = ratio if own is None else own * (ratio / final if final else 1.0)
+        dropped = (ratio if own is None else own) * done
         kept[site.name] = min(site.capacity, site.units - round(dropped * site.units))
     return kept
 

@@ -30,7 +30,7 @@ class CubicSchedule(FrozenMask):
     def _cut(self, model: nn.Module, epoch: int) -> None:
         left = 1 - (epoch + 1) / self.epochs
         weights = {name: model.get_parameter(name).detach() for name in self.space.parameters}
-        self.masks = self.space.project(weights, self.space.ratio * (1 - left**3))
+        self.masks = self.space.project(weights, 1 - left**3)
         apply_masks(model, self.masks)
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:

@@ -15,4 +15,4 @@ def random(task: PruneTask) -> Masks:
     allowed = {site.name: site.scores(values) >= 0 for site in task.space.sites}
     # A draw for each unit, not the mean of its weights' draws: large units would all be near the middle.
     scores = {name: torch.where(ok, torch.rand(len(ok), generator=rng), -1.0) for name, ok in allowed.items()}
-    return task.space.choose(scores, task.space.ratio)
+    return task.space.choose(scores)

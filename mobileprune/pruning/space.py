@@ -15,6 +15,9 @@ from mobileprune.pruning import budgets
 from mobileprune.pruning.masks import Masks, PruneScope, prunable
 from mobileprune.pruning.patterns import BY_CHANNEL, Site, densest, sites
 
+Scores = Mapping[str, Tensor]
+"""Site -> (units,) float32: what stays is best."""
+
 
 @dataclass(frozen=True)
 class SpaceOptions:
@@ -32,10 +35,11 @@ class SpaceOptions:
             raise UsageError(
                 f"--channel-ratio is for --pattern {' or '.join(BY_CHANNEL)}, not {self.pattern}; give --sparsity"
             )
-        if self.sparsity < 1 - densest(self.pattern):
+        least = round(1 - densest(self.pattern), 6)  # as the message says it: what it asks for is then taken
+        if self.sparsity < least:
             raise UsageError(
                 f"--pattern {self.pattern} keeps at most {densest(self.pattern):.0%} of the weights: "
-                f"give --sparsity {1 - densest(self.pattern):g} or more"
+                f"give --sparsity {least:g} or more"
             )
 
     @classmethod
@@ -45,17 +49,19 @@ class SpaceOptions:
 
 @dataclass(frozen=True)
 class Space:
-    """``ratio``: share of units to drop in the end. ``layers``: the weights over which sparsity is counted.
+    """``ratio``: share of units to drop in the end. ``layers``: weights over which sparsity is counted -> their sizes.
 
-    ``left_dense``: weight name -> why the pattern does not touch it.
+    ``left_dense``: weight name -> why the pattern does not touch it. ``sparsity``: what whole channels must reach where
+    it depends on their scores how many have to go; ``ratio`` is then what the weights' own sizes ask for.
     """
 
     sites: tuple[Site, ...]
-    layers: tuple[str, ...]
+    layers: Mapping[str, int]
     left_dense: dict[str, str]
     budget: str
     ratio: float
     globs: Mapping[str, float] = field(default_factory=dict)
+    sparsity: float | None = None
 
     @classmethod
     def of(cls, model: nn.Module, options: SpaceOptions, example: Tensor) -> Space:
@@ -68,30 +74,37 @@ class Space:
             raise UsageError(f"--pattern {options.pattern} fits no layer of this model: {dense}; use another pattern")
         by_channel = options.pattern in BY_CHANNEL
         globs = {} if options.budget in budgets.SHARED else budgets.read_file(Path(options.budget))
-        layers = tuple(name for name in weights if name not in dense or by_channel)
+        layers = {name: weight.numel() for name, weight in weights.items() if name not in dense or by_channel}
         ratio = options.sparsity if options.channel_ratio is None else options.channel_ratio
         space = cls(tuple(found), layers, dense, options.budget, ratio, globs)
-        if by_channel and options.channel_ratio is None:
-            space = space._with_ratio(space._ratio_for(options.sparsity, dict(model.named_parameters())))
-        return space
+        if not by_channel or options.channel_ratio is not None:
+            return space
+        fitting = space._ratio_for(options.sparsity, space._scores(dict(model.named_parameters())))
+        return replace(space, ratio=fitting, sparsity=options.sparsity if options.budget == "global" else None)
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Everything whose values decide."""
         return tuple(dict.fromkeys(name for site in self.sites for name in site.parameters))
 
-    @torch.no_grad()
-    def project(self, values: Mapping[str, Tensor], ratio: float | None = None) -> Masks:
+    def project(self, values: Mapping[str, Tensor], done: float = 1.0) -> Masks:
         """The support of the projection of ``values``: the best units within the budget. Ties go by position.
 
-        ``ratio``: share of units to drop now, for schedules; the final one by default.
+        ``done``: how far a schedule has come, from 0 (nothing is dropped) to 1.
         """
-        scores = {site.name: site.scores(values).cpu() for site in self.sites}
-        return self.choose(scores, self.ratio if ratio is None else ratio)
+        return self.choose(self._scores(values), done)
 
-    def choose(self, scores: Mapping[str, Tensor], ratio: float) -> Masks:
-        """The masks that keep the best of ``scores``, site -> (units,) float32, and drop ``ratio`` of all units."""
-        counts, masks = self._kept(scores, ratio), Masks()
+    def choose(self, scores: Scores, done: float = 1.0) -> Masks:
+        """The masks that keep the best of ``scores``, site -> (units,) float32."""
+        ratio = self.ratio if self.sparsity is None else self._ratio_for(self.sparsity, scores)
+        return self._best(scores, ratio, done)
+
+    @torch.no_grad()
+    def _scores(self, values: Mapping[str, Tensor]) -> Scores:
+        return {site.name: site.scores(values).cpu() for site in self.sites}
+
+    def _best(self, scores: Scores, ratio: float, done: float = 1.0) -> Masks:
+        counts, masks = self._kept(scores, ratio, done), Masks()
         for site in self.sites:
             kept = torch.zeros(site.units, dtype=torch.bool)
             order = torch.sort(scores[site.name], descending=True, stable=True).indices
@@ -99,26 +112,23 @@ class Space:
             _intersect(masks, site.masks(kept))
         return masks
 
-    def _kept(self, scores: Mapping[str, Tensor], ratio: float) -> budgets.Kept:
+    def _kept(self, scores: Scores, ratio: float, done: float) -> budgets.Kept:
         if self.globs:
-            kept = budgets.from_globs(self.sites, ratio, self.globs, self.ratio)
+            kept = budgets.from_globs(self.sites, ratio, self.globs, done)
         elif self.budget == "global":
-            kept = budgets.by_score(self.sites, scores, ratio)
+            kept = budgets.by_score(self.sites, scores, ratio * done)
         else:
-            kept = (budgets.erk if self.budget == "erk" else budgets.uniform)(self.sites, ratio)
+            kept = (budgets.erk if self.budget == "erk" else budgets.uniform)(self.sites, ratio * done)
         return budgets.rounded(self.sites, kept)
 
-    def _with_ratio(self, ratio: float) -> Space:
-        return replace(self, ratio=ratio)
-
-    def _ratio_for(self, sparsity: float, weights: Mapping[str, Tensor]) -> float:
-        """The smallest share of channels (to 1/256) whose removal zeroes ``sparsity`` of the weights."""
+    def _ratio_for(self, sparsity: float, scores: Scores) -> float:
+        """The smallest share of channels (to 1/256) whose removal, worst first, zeroes ``sparsity`` of the weights."""
         low, high = 0, 256
         while low < high:
             middle = (low + high) // 2
-            masks = self._with_ratio(middle / 256).project(weights)
+            masks = self._best(scores, middle / 256)
             zeros = sum(int((~masks[name]).sum()) for name in self.layers if name in masks)
-            if zeros >= sparsity * sum(weights[name].numel() for name in self.layers):
+            if zeros >= sparsity * sum(self.layers.values()):
                 high = middle
             else:
                 low = middle + 1

@@ -146,13 +146,13 @@ def test_of_the_globs_of_a_file_the_first_that_matches_counts(tmp_path: Path) ->
 )
 def test_a_file_gives_what_a_loop_over_its_lines_gives(lines, final: float, way: float) -> None:
     sites = layers([((3, 5), False), ((7,), False), ((4, 2), True), ((9, 2), False)])
-    globs, ratio = dict(lines), final * way
-    kept = from_globs(sites, ratio, globs, final)
+    globs = dict(lines)
+    kept = from_globs(sites, final, globs, way)
     for site in sites:
-        drop = ratio
+        drop = final * way
         for glob, own in globs.items():
             if fnmatch.fnmatchcase(site.name, glob):
-                drop = own * (ratio / final if final else 1.0)
+                drop = own * way
                 break
         assert kept[site.name] == min(site.capacity, site.units - round(drop * site.units))
 
@@ -161,7 +161,7 @@ def test_all_layers_of_a_file_move_with_a_schedule(tmp_path: Path) -> None:
     model = network()
     found = space(model, budget=str(file(tmp_path, '"8.weight" = 0.5\n"3.weight" = 0.0\n')), sparsity=0.8)
     for done in (0.0, 0.25, 0.5, 1.0):
-        masks = found.project(prunable(model), 0.8 * done)
+        masks = found.project(prunable(model), done)
         dropped = {name: int((~mask).sum()) for name, mask in masks.items()}
         assert dropped == {"0.weight": round(0.8 * done * 36), "3.weight": 0, "8.weight": round(0.5 * done * 288)}
 

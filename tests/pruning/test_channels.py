@@ -9,11 +9,13 @@ import pytest
 import torch
 from support.channels import channels, check, choice, every, made, masks_of, tiny, transformer
 from support.pruning import task
+from torch import nn
 
 from mobileprune.models import build
 from mobileprune.pruning import METHODS, prune
 from mobileprune.pruning.channels import TOLERANCE, Channels, agree, last_layer
 from mobileprune.pruning.masks import prunable
+from mobileprune.training import Recipe
 
 
 @every
@@ -130,13 +132,29 @@ def test_sparsity_is_reached_with_the_fewest_channels() -> None:
     weights = prunable(model)
 
     def sparsity(ratio: float) -> float:
-        masks = found.project(weights, ratio)
+        masks = channels(model, x, channel_ratio=ratio).project(weights)
         return sum(int((~masks[n]).sum()) for n in found.layers) / sum(weights[n].numel() for n in found.layers)
 
     assert sparsity(found.ratio) >= 0.7 > sparsity(found.ratio - 1 / 256)
     for wanted in (0.0, 0.05, 0.2, 0.45, 0.6):
         fewest = next(k for k in range(256) if sparsity(k / 256) >= wanted)
         assert channels(model, x, channel_ratio=None, sparsity=wanted).ratio == fewest / 256
+
+
+@pytest.mark.parametrize("pattern", ["channel", "filter"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_reaches_the_sparsity_with_a_global_budget(method: str, pattern: str) -> None:
+    """Channels cost very different numbers of weights, and a method's own scores decide which ones go."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 24, 3, padding=1), nn.ReLU())
+    model.extend([nn.Flatten(), nn.Linear(384, 8), nn.ReLU(), nn.Linear(8, 3)])
+    with torch.no_grad():
+        model.get_parameter("5.weight").mul_(0.01)  # by their size, units of 387 weights would go first
+    short = {"search": Recipe(2, decay=False), "retrain": Recipe(0)}
+    one = task(model, pattern=pattern, budget="global", sparsity=0.6, **short)
+    masks, total = prune(one, METHODS[method]), sum(one.space.layers.values())
+    zeros = sum(int((~masks[name]).sum()) for name in one.space.layers if name in masks)
+    assert 0.6 * total <= zeros < 0.6 * total + 387
 
 
 @pytest.mark.parametrize("round_to", [1, 2, 4, 8])

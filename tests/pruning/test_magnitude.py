@@ -79,5 +79,5 @@ def test_the_ratio_follows_the_cubic_schedule(epochs: int) -> None:
 def test_the_first_cut_is_made_before_the_first_step_of_the_weights_as_they_are() -> None:
     model = network()
     one = task(model, sparsity=0.9, search=Recipe(4, decay=False))
-    expected = space(model).project(prunable(model), 0.9 * (1 - 0.75**3))
+    expected = space(model, sparsity=0.9).project(prunable(model), 1 - 0.75**3)
     assert same(CubicSchedule(one).masks, expected)

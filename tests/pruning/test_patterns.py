@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from mobileprune.errors import UsageError
 from mobileprune.pruning.masks import PruneScope, prunable
-from mobileprune.pruning.patterns import Filters, sites
+from mobileprune.pruning.patterns import Filters, densest, sites
+from mobileprune.pruning.space import SpaceOptions
 
 quick = settings(max_examples=60)
 dims = st.lists(st.integers(1, 5), min_size=1, max_size=3)
@@ -96,13 +99,13 @@ def test_filters_of_the_layer_that_is_called_last_stay() -> None:
     found = space(Net(), pattern="filter", sparsity=0.5)
     assert [one.name for one in found.sites] == ["body.weight"]
     assert found.left_dense == {"head.weight": "its output channels are the classes"}
-    assert found.layers == ("head.weight", "body.weight"), "sparsity is counted over all layers"
+    assert list(found.layers) == ["head.weight", "body.weight"], "sparsity is counted over all layers"
 
 
 def test_n_of_m_says_why_a_layer_stays_dense_and_counts_sparsity_over_the_others() -> None:
     found = space(network(), pattern="2:4")
     assert found.left_dense == {"0.weight": "1 input channels are no multiple of 4"}
-    assert found.layers == found.parameters == ("3.weight", "8.weight")
+    assert tuple(found.layers) == found.parameters == ("3.weight", "8.weight")
     torch.manual_seed(0)
     odd = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1, groups=2), nn.Flatten())
     model = nn.Sequential(odd, nn.Linear(64, 3))
@@ -133,6 +136,15 @@ def test_the_least_sparsity_of_n_of_m_is_allowed_and_fills_every_group(pattern: 
     masks = space(model, pattern=pattern, sparsity=least).project(prunable(model))
     assert violations(pattern, masks) == []
     assert all(int((~mask).sum()) == least * mask.numel() for mask in masks.values())
+
+
+@pytest.mark.parametrize("pattern", ["7:10", "2:3", "1:7", "98:99", "1:99"])
+def test_the_sparsity_that_a_refusal_names_is_taken(pattern: str) -> None:
+    with pytest.raises(UsageError, match="or more") as refused:
+        SpaceOptions(sparsity=0.0, pattern=pattern)
+    (named,) = re.findall(r"--sparsity (\S+) or more", str(refused.value))
+    assert float(named) == pytest.approx(1 - densest(pattern), abs=1e-6)
+    assert SpaceOptions(sparsity=float(named), pattern=pattern)
 
 
 NO_BLOCKS = ("block", "block:", "block:1x1", "block:0x1", "block:8x2", "block:8", "block:-2x1", "block:2.5x1")
