@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mobileprune.audit.intervals import Floats
 
-RESAMPLES = 2000
+RESAMPLES, MOST_RESAMPLES = 2_000, 100_000
 CHUNK = 4_000_000
 UNSEEN = 1e-12
 """The chance per resample that its threshold lies above, or below, all that the bootstrap tells apart."""
@@ -17,10 +17,15 @@ UNSEEN = 1e-12
 Ints = NDArray[np.int64]
 
 
+def resamples_for(tail: float) -> int:
+    """So many that one of them can be expected in a tail of probability ``tail``, within limits."""
+    return min(MOST_RESAMPLES, max(RESAMPLES, math.ceil(1 / tail)))
+
+
 def resampled_differences(
-    a: tuple[Floats, Floats], b: tuple[Floats, Floats], allowed: int, rng: np.random.Generator
+    a: tuple[Floats, Floats], b: tuple[Floats, Floats], allowed: int, rng: np.random.Generator, resamples: int
 ) -> Floats:
-    """TPR(a) - TPR(b) of every resample, (RESAMPLES,), from a = (members, non-members) and b of the same examples, each
+    """TPR(a) - TPR(b) of every resample, (resamples,), from a = (members, non-members) and b of the same examples, each
     with ``allowed`` false positives.
 
     A resample is a multinomial draw of counts, so examples that decide alike are drawn together: non-members
@@ -35,8 +40,8 @@ def resampled_differences(
     cell_a, cell_b = np.divmod(cells, len(levels_b))
     both = _at_least(_positions(members_a, levels_a), _positions(members_b, levels_b), len(levels_a), len(levels_b))
     drawn, rows = [], max(1, CHUNK // len(cells))
-    for start in range(0, RESAMPLES, rows):
-        counts = rng.multinomial(n, sizes / n, size=min(rows, RESAMPLES - start))
+    for start in range(0, resamples, rows):
+        counts = rng.multinomial(n, sizes / n, size=min(rows, resamples - start))
         above_a, hit_a = _thresholds(counts, cell_a, len(levels_a), allowed)
         above_b, hit_b = _thresholds(counts, cell_b, len(levels_b), allowed)
         table = np.diff(np.diff(both[above_a[:, :, None], above_b[:, None, :]], axis=1), axis=2)

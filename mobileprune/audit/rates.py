@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobileprune.audit.auc import same_ranking
-from mobileprune.audit.bootstrap import RESAMPLES, resampled_differences
+from mobileprune.audit.bootstrap import resampled_differences, resamples_for
 from mobileprune.audit.intervals import (
     Estimate,
     Floats,
     checked_scores,
     clopper_pearson,
+    mover_difference,
     not_resolvable,
     unanimous_bounds,
 )
@@ -33,8 +34,8 @@ def threshold_at_fpr(nonmembers: Floats, fpr: float) -> float:
     return float(np.partition(nonmembers, kth)[kth])
 
 
-def _hits(members: Floats, nonmembers: Floats, fpr: float) -> Floats:
-    """How many members are found at ``fpr``, in the last axis, by an attacker who tosses a coin where scores tie.
+def _found(members: Floats, nonmembers: Floats, fpr: float) -> Floats:
+    """(..., M) the chance of each member to be found at ``fpr`` by an attacker who tosses a coin where scores tie.
 
     Above the threshold t always, at t with the probability that uses up the false positives: outputs that are
     coarse on purpose (label only) tie at t, and "strictly above" alone would find nobody.
@@ -43,7 +44,7 @@ def _hits(members: Floats, nonmembers: Floats, fpr: float) -> Floats:
     kth = nonmembers.shape[-1] - 1 - allowed
     t = np.partition(nonmembers, kth, axis=-1)[..., kth, None]
     share = (allowed - (nonmembers > t).sum(axis=-1)) / (nonmembers == t).sum(axis=-1)
-    return np.asarray((members > t).sum(axis=-1) + share * (members == t).sum(axis=-1), dtype=np.float64)
+    return np.asarray((members > t) + share[..., None] * (members == t), dtype=np.float64)
 
 
 def _rate_bounds(hits: float, count: int, confidence: float) -> tuple[float, float]:
@@ -74,7 +75,7 @@ def tpr_at_fpr(
     method = "Clopper-Pearson"
     if reason := why_not_resolvable(len(members), len(nonmembers), fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
-    hits = float(_hits(members, nonmembers, fpr))
+    hits = float(_found(members, nonmembers, fpr).sum())
     low, high = _rate_bounds(hits, len(members), confidence)
     return Estimate(hits / len(members), low, high, confidence, method)
 
@@ -130,31 +131,47 @@ def paired_tpr_difference(
 ) -> Estimate:
     """TPR(a) - TPR(b) at ``fpr`` on the same examples: ``high`` one-sided at alpha, ``low`` at alpha_low.
 
-    Paired percentile bootstrap, 2000 resamples of members and of non-members, thresholds estimated anew
-    in each. The same ranking gives exactly 0 with zero width; where all resamples agree although the
-    rankings differ, the bounds are those of min(M, N) examples that all agree.
+    The wider of two: a paired percentile bootstrap of members and of non-members, thresholds estimated anew in each
+    resample, and MOVER from Clopper-Pearson of how many members are found by one alone, thresholds as they are: the
+    bootstrap of a few such members is too narrow. The same ranking gives exactly 0 with zero width; where all resamples
+    agree although the rankings differ, the bounds are those of min(M, N) examples that all agree.
     """
     members_a, nonmembers_a, members_b, nonmembers_b = checked_scores(members_a, nonmembers_a, members_b, nonmembers_b)
     if members_a.shape != members_b.shape or nonmembers_a.shape != nonmembers_b.shape:
         raise DataError("a paired comparison needs scores of the same examples in both models")
     m, n = len(members_a), len(nonmembers_a)
     alpha_low = alpha if alpha_low is None else alpha_low
-    confidence, method = 1 - alpha - alpha_low, f"paired bootstrap, {RESAMPLES} resamples"
+    resamples = resamples_for(min(alpha, alpha_low))
+    confidence, method = 1 - alpha - alpha_low, f"paired bootstrap, {resamples} resamples"
     if reason := why_not_resolvable(m, n, fpr):
         return not_resolvable(reason, confidence=confidence, method=method)
     if same_ranking(np.concatenate([members_a, nonmembers_a]), np.concatenate([members_b, nonmembers_b])):
         return Estimate(0.0, 0.0, 0.0, confidence, method, "both models rank all examples alike")
 
-    value = float(_hits(members_a, nonmembers_a, fpr) - _hits(members_b, nonmembers_b, fpr)) / m
+    found_a, found_b = _found(members_a, nonmembers_a, fpr), _found(members_b, nonmembers_b, fpr)
+    value, low, high = _by_counting(found_a, found_b, alpha=alpha, alpha_low=alpha_low)
     drawn = resampled_differences(
         (members_a, nonmembers_a),
         (members_b, nonmembers_b),
         allowed_false_positives(n, fpr),
         np.random.default_rng(seed),
+        resamples,
     )
     if np.ptp(drawn) == 0.0:
         low, high = unanimous_bounds(value, min(m, n), alpha_low=alpha_low, alpha=alpha)
     else:
-        low = min(value, float(np.quantile(drawn, alpha_low, method="lower")))
-        high = max(value, float(np.quantile(drawn, 1 - alpha, method="higher")))
+        low = min(low, float(np.quantile(drawn, alpha_low, method="lower"))) if alpha_low * resamples >= 1 else -1.0
+        high = max(high, float(np.quantile(drawn, 1 - alpha, method="higher"))) if alpha * resamples >= 1 else 1.0
     return Estimate(value, low, high, confidence, method)
+
+
+def _by_counting(found_a: Floats, found_b: Floats, *, alpha: float, alpha_low: float) -> tuple[float, float, float]:
+    """Mean of a - b (value, low, high), from the members that are found by the one and not by the other."""
+
+    def share(count: float, tail_low: float, tail_high: float) -> tuple[float, float, float]:
+        low, _ = clopper_pearson(count, len(found_a), confidence=1 - 2 * tail_low)
+        _, high = clopper_pearson(count, len(found_a), confidence=1 - 2 * tail_high)
+        return count / len(found_a), low, high
+
+    gained, lost = (round(float(side.clip(0).sum()), 9) for side in (found_a - found_b, found_b - found_a))
+    return mover_difference(share(gained, alpha_low, alpha), share(lost, alpha, alpha_low))

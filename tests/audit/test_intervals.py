@@ -187,7 +187,7 @@ def test_the_bounds_of_a_resampled_difference_are_drawn_values_and_the_outer_one
     rng = np.random.default_rng(3)
     members, nonmembers = rng.normal(1, 1, 1999), rng.normal(0, 1, 400)
     data = members, nonmembers, members + rng.normal(0, 1, 1999), nonmembers + rng.normal(0, 1, 400)
-    drawn = np.sort(resampled_differences(data[:2], data[2:], 40, np.random.default_rng(0)))
+    drawn = np.sort(resampled_differences(data[:2], data[2:], 40, np.random.default_rng(0), 2000))
     rank = next(k for k in range(100, 300) if drawn[k] < drawn[k + 1] and drawn[-k - 2] < drawn[-k - 1])
     got = s.paired_tpr_difference(*data, fpr=0.1, alpha=(rank + 0.5) / 1999)
     assert (got.low, got.high) == (drawn[rank], drawn[-rank - 1])

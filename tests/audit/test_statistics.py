@@ -249,42 +249,78 @@ def plain_bootstrap(data: tuple[np.ndarray, ...], fpr: float, resamples: int, se
     rng, (m, n) = np.random.default_rng(seed), (len(data[0]), len(data[1]))
 
     def rate(i: np.ndarray, j: np.ndarray, members: np.ndarray, nonmembers: np.ndarray) -> np.ndarray:
-        return rates._hits(members[i], nonmembers[j], fpr) / m
+        return rates._found(members[i], nonmembers[j], fpr).mean(axis=-1)
 
     i, j = rng.integers(m, size=(resamples, m)), rng.integers(n, size=(resamples, n))
     return rate(i, j, *data[:2]) - rate(i, j, *data[2:])
 
 
-def bootstrap(data: tuple[np.ndarray, ...], fpr: float) -> np.ndarray:
-    return bootstrap_module.resampled_differences(
-        data[:2], data[2:], allowed_false_positives(len(data[1]), fpr), np.random.default_rng(1)
-    )
+def bootstrap(data: tuple[np.ndarray, ...], fpr: float, resamples: int = 2000) -> np.ndarray:
+    allowed = allowed_false_positives(len(data[1]), fpr)
+    return bootstrap_module.resampled_differences(data[:2], data[2:], allowed, np.random.default_rng(1), resamples)
 
 
-def test_paired_tpr_difference_is_the_percentile_interval_of_its_bootstrap() -> None:
+def by_counting(data: tuple[np.ndarray, ...], fpr: float, alpha: float, alpha_low: float) -> tuple[float, float]:
+    """Bounds from the members above one threshold and not above the other; scores must not tie."""
+    above = [x > threshold_at_fpr(y, fpr) for x, y in (data[:2], data[2:])]
+    m, both = len(data[0]), (above[0] & ~above[1], above[1] & ~above[0])
+    (gain, loss) = (int(one.sum()) for one in both)
+
+    def edge(count: int, tail: float, high: bool) -> float:
+        found = binomtest(count, m).proportion_ci(1 - 2 * tail, method="exact")
+        return found.high if high else found.low
+
+    down = math.hypot(gain / m - edge(gain, alpha_low, False), edge(loss, alpha_low, True) - loss / m)
+    up = math.hypot(edge(gain, alpha, True) - gain / m, loss / m - edge(loss, alpha, False))
+    return (gain - loss) / m - down, (gain - loss) / m + up
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 2.0])
+def test_paired_tpr_difference_is_the_wider_of_its_bootstrap_and_of_counting(noise: float) -> None:
     rng = np.random.default_rng(9)
-    data = rng.normal(1, 1, 90), rng.normal(0, 1, 110), rng.normal(0, 1, 90), rng.normal(0, 1, 110)
-    got = s.paired_tpr_difference(*data, fpr=0.1, seed=1)
-    assert got == s.paired_tpr_difference(*data, fpr=0.1, seed=1)
+    members, nonmembers = rng.normal(1, 1, 90), rng.normal(0, 1, 110)
+    data = members, nonmembers, members + rng.normal(0, noise, 90), nonmembers + rng.normal(0, noise, 110)
+    got = s.paired_tpr_difference(*data, fpr=0.1, alpha=0.05, alpha_low=0.01, seed=1)
+    assert got == s.paired_tpr_difference(*data, fpr=0.1, alpha=0.05, alpha_low=0.01, seed=1)
     assert got.value == pytest.approx(slow_tpr(*data[:2], 0.1) - slow_tpr(*data[2:], 0.1))
-    drawn = bootstrap(data, 0.1)
-    assert len(drawn) == 2000
-    assert got.low == np.quantile(drawn, 0.05, method="lower")
-    assert got.high == np.quantile(drawn, 0.95, method="higher")
+    drawn, (low, high) = bootstrap(data, 0.1), by_counting(data, 0.1, 0.05, 0.01)
+    assert got.low == pytest.approx(min(low, np.quantile(drawn, 0.01, method="lower")))
+    assert got.high == pytest.approx(max(high, np.quantile(drawn, 0.95, method="higher")))
+
+
+def test_a_few_more_members_found_than_the_margin_allows_pass_at_their_rate_at_most() -> None:
+    """Of 200 members 2 % are found by the file alone, the others as before: too few for a bootstrap of their number."""
+    rng, passed, runs = np.random.default_rng(13), 0, 300
+    for seed in range(runs):
+        members, nonmembers = rng.normal(0.5, 1, 200), rng.normal(0, 1, 200)
+        file = np.where(rng.random(200) < 0.0212, 10 + rng.random(200), members + rng.normal(0, 1e-3, 200))
+        shifted = nonmembers + rng.normal(0, 1e-3, 200)
+        passed += s.paired_tpr_difference(file, shifted, members, nonmembers, seed=seed).high < 0.02
+    assert passed <= 0.05 * runs  # the bootstrap alone: 0.09
+
+
+@pytest.mark.parametrize(("alpha", "resamples"), [(0.05, 2000), (5e-4, 2000), (2e-4, 5000), (1e-5, 100_000)])
+def test_a_bound_at_a_small_error_rate_is_drawn_often_enough(alpha: float, resamples: int) -> None:
+    rng = np.random.default_rng(14)
+    data = rng.normal(0, 1, 60), rng.normal(0, 1, 60), rng.normal(0, 1, 60), rng.normal(0, 1, 60)
+    got = s.paired_tpr_difference(*data, fpr=0.1, alpha=alpha)
+    assert got.method == f"paired bootstrap, {resamples} resamples"
+    assert -1 < got.low < got.value < got.high < 1
+    nothing = s.paired_tpr_difference(*data, fpr=0.1, alpha=0.4, alpha_low=9e-6)
+    assert (nothing.low, nothing.high < 1) == (-1.0, True), "no number of draws that we make tells"
 
 
 @pytest.mark.parametrize("values", [3, 8, 100])
-def test_the_bootstrap_has_exactly_the_distribution_of_all_resamples(values: int, monkeypatch) -> None:
-    monkeypatch.setattr(bootstrap_module, "RESAMPLES", 40_000)
+def test_the_bootstrap_has_exactly_the_distribution_of_all_resamples(values: int) -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         data = tuple(rng.integers(values, size=size).astype(float) for size in (3, 4, 3, 4))
         i = np.array(list(itertools.product(range(3), repeat=3)))
         j = np.array(list(itertools.product(range(4), repeat=4)))
         pick, other = np.repeat(np.arange(27), 256), np.tile(np.arange(256), 27)
-        rate = [rates._hits(x[i[pick]], y[j[other]], 0.3) / 3 for x, y in (data[:2], data[2:])]
+        rate = [rates._found(x[i[pick]], y[j[other]], 0.3).mean(axis=-1) for x, y in (data[:2], data[2:])]
         exact = np.sort(np.round(rate[0] - rate[1], 9))
-        drawn = np.sort(np.round(bootstrap(data, 0.3), 9))
+        drawn = np.sort(np.round(bootstrap(data, 0.3, 40_000), 9))
         at = np.union1d(exact, drawn)
         gap = np.searchsorted(exact, at, "right") / len(exact) - np.searchsorted(drawn, at, "right") / len(drawn)
         assert np.abs(gap).max() < 0.0117  # Dvoretzky-Kiefer-Wolfowitz at 1e-4.6 for 40,000 draws
@@ -300,13 +336,11 @@ def test_the_bootstrap_agrees_with_its_slow_twin(sizes: tuple[int, int], fpr: fl
     data = members, nonmembers, members + rng.normal(0, 0.5, m), nonmembers + rng.normal(0, 0.5, n)
     if step:
         data = tuple(step * np.round(x / step) for x in data)
-    monkeypatch.setattr(bootstrap_module, "RESAMPLES", 6000)
-    fast, slow = np.round(bootstrap(data, fpr), 9), np.round(plain_bootstrap(data, fpr, 6000), 9)  # equal as reals
+    fast, slow = np.round(bootstrap(data, fpr, 6000), 9), np.round(plain_bootstrap(data, fpr, 6000), 9)  # as reals
     assert ks_2samp(fast, slow).pvalue > 0.01
-    monkeypatch.setattr(bootstrap_module, "RESAMPLES", 50)
     for chunk in (1, 777, 1500, 5000, 10**6):
         monkeypatch.setattr(bootstrap_module, "CHUNK", chunk)
-        assert len(bootstrap(data, fpr)) == 50
+        assert len(bootstrap(data, fpr, 50)) == 50
 
 
 @quick
@@ -315,7 +349,7 @@ def test_the_bootstrap_takes_any_shape_and_stays_within_what_can_be(data, m, n, 
     values = st.integers(-3, 3).map(float)
     drawn = [np.array(data.draw(st.lists(values, min_size=size, max_size=size))) for size in (m, n, m, n)]
     got = bootstrap(tuple(drawn), fpr)
-    assert got.shape == (bootstrap_module.RESAMPLES,)
+    assert got.shape == (2000,)
     assert (np.abs(got) <= 1 + 1e-12).all()
     same = bootstrap((*drawn[:2], *drawn[:2]), fpr)
     assert (same == 0).all()
