@@ -11,7 +11,8 @@ probability at most q = e^epsilon / (1 + e^epsilon), and (Proposition 5.1), give
 For (epsilon, delta)-DP and at most r guesses among m pairs (Theorem 5.2), the right-hand side grows by
 2 m delta max_i P[v > Binomial(r, q) >= v - i] / i. The largest epsilon that the guesses refute is the bound.
 
-Replacing is one removal and one addition, so epsilon under add/remove is at least *half* the bound.
+Replacing is one removal and one addition: (epsilon, delta) for adding or removing one example implies
+(2 epsilon, (1 + e^epsilon) delta) for replacing one, and is refuted where that is: with delta = 0 at half the bound.
 The guess is the example with the higher score, and the pairs guessed are those with the largest
 |difference of scores|: this looks at the model and at both examples, never at the coin.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,18 @@ from mobileprune.errors import DataError, UsageError
 FRACTIONS = (1.0, 0.25, 0.05)
 """The shares of the pairs that are guessed, fixed before any model is seen; Bonferroni over them."""
 
+Neighbours = Literal["replace", "add_remove"]
+NEIGHBOURS: tuple[Neighbours, Neighbours] = ("replace", "add_remove")
+"""Data sets that differ by one example: it is another one, or there is one more."""
+
 METHOD = "one-run audit of pairs, epsilon for replacing one example"
 
 
 @dataclass(frozen=True)
 class EpsilonBound:
     """The best bound over attacks and fractions. ``estimate.low`` bounds epsilon for replacing one example at the
-    stated confidence, all attacks and fractions together; ``add_remove`` is half of it; there is no upper bound."""
+    stated confidence, all attacks and fractions together, ``add_remove`` that for adding or removing one (None as well
+    where there is none); there is no upper bound."""
 
     estimate: Estimate
     attack: str | None
@@ -46,18 +52,21 @@ class EpsilonBound:
     guesses: int
     correct: int
     delta: float
-
-    @property
-    def add_remove(self) -> float | None:
-        return None if self.estimate.low is None else self.estimate.low / 2
+    add_remove: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**vars(self), "estimate": self.estimate.to_dict(), "add_remove": self.add_remove}
+        return {**vars(self), "estimate": self.estimate.to_dict()}
 
 
 def epsilon_lower_bound(
-    correct: int, guesses: int, *, delta: float = 0.0, pairs: int | None = None, confidence: float = 0.95
+    correct: int,
+    guesses: int,
+    *,
+    delta: float = 0.0,
+    pairs: int | None = None,
+    confidence: float = 0.95,
+    neighbours: Neighbours = "replace",
 ) -> float:
     """The largest epsilon that ``correct`` of ``guesses`` refute at 1 - confidence; 0 where they refute none.
 
@@ -78,15 +87,24 @@ def epsilon_lower_bound(
     low, _ = clopper_pearson(correct, guesses, confidence=2 * confidence - 1)
     if low <= 0.5:
         return 0.0
-    bound = math.log(low) - math.log1p(-low)
-    if delta == 0 or _chance(correct, guesses, bound, 2 * pairs * delta) <= 1 - confidence:
+    steps, weight = (1 if neighbours == "replace" else 2), 2 * pairs * delta
+    bound = (math.log(low) - math.log1p(-low)) / steps
+    if delta == 0:
         return bound
-    if _chance(correct, guesses, 0.0, 2 * pairs * delta) > 1 - confidence:
+
+    def excess(epsilon: float) -> float:
+        grown = weight if neighbours == "replace" else weight * (1 + math.exp(epsilon))
+        return _chance(correct, guesses, steps * epsilon, grown) - (1 - confidence)
+
+    if neighbours == "add_remove":  # so that the delta for replacing stays in its range too
+        bound = min(bound, math.log(1 / weight - 1))
+    if bound <= 0 or excess(0.0) > 0:
         return 0.0
+    if excess(bound) <= 0:
+        return bound
     from scipy.optimize import brentq
 
-    root = brentq(lambda e: _chance(correct, guesses, e, 2 * pairs * delta) - (1 - confidence), 0.0, bound, xtol=1e-9)
-    return max(0.0, float(root) - 1e-9)
+    return max(0.0, float(brentq(excess, 0.0, bound, xtol=1e-9)) - 1e-9)
 
 
 def _chance(correct: int, guesses: int, epsilon: float, weight: float) -> float:
@@ -140,9 +158,12 @@ def one_run(scores: Scores, *, drawn: bool, delta: float = 0.0, confidence: floa
             correct, guesses = pair_guesses(*scores.sides(name), fraction)
             if delta:  # the theorem is then about a number of guesses that does not depend on the model
                 guesses = planned(m, fraction)
-            bound = epsilon_lower_bound(correct, guesses, delta=delta, pairs=m, confidence=each)
-            estimate = Estimate(bound, bound, None, confidence, METHOD)
-            bounds.append(EpsilonBound(estimate, name, m, guesses, correct, delta))
+            replaced, removed = (
+                epsilon_lower_bound(correct, guesses, delta=delta, pairs=m, confidence=each, neighbours=neighbours)
+                for neighbours in NEIGHBOURS
+            )
+            estimate = Estimate(replaced, replaced, None, confidence, METHOD)
+            bounds.append(EpsilonBound(estimate, name, m, guesses, correct, delta, removed))
     return max(bounds, key=lambda bound: bound.estimate.low or 0.0)
 
 

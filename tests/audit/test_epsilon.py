@@ -78,6 +78,32 @@ def test_the_bound_with_delta_is_the_edge_and_at_most_that_without(guesses: int,
         assert slow_chance(correct, guesses, 1e-6, 2 * m * delta) >= 0.05 - 1e-6
 
 
+@quick
+@given(guesses=st.integers(1, 60), share=st.floats(0.5, 1), delta=st.sampled_from([0.0, 1e-6, 1e-4, 1e-3, 4e-3]))
+def test_adding_or_removing_is_refuted_where_what_it_implies_for_replacing_is(guesses, share, delta) -> None:
+    """(e, d) implies (2 e, (1 + exp e) d): so Theorem 5.2 with these two is the edge."""
+    correct, m = round(share * guesses), 100
+    bound = epsilon_lower_bound(correct, guesses, delta=delta, pairs=m, neighbours="add_remove")
+    assert bound <= epsilon_lower_bound(correct, guesses, delta=delta, pairs=m) / 2 + 1e-8
+
+    def chance(epsilon: float) -> float:
+        return slow_chance(correct, guesses, 2 * epsilon, 2 * m * delta * (1 + math.exp(epsilon)))
+
+    if bound > 1e-8:
+        assert chance(bound) <= 0.05 + 1e-9
+        assert chance(bound + 1e-6) > 0.05 or 2 * m * delta * (1 + math.exp(bound + 1e-6)) > 1
+    else:
+        assert chance(1e-6) >= 0.05 - 1e-6
+
+
+def test_half_the_bound_for_replacing_is_none_for_removing_with_a_delta() -> None:
+    """148 of 150 guesses among 600 pairs: half would say 1.2."""
+    level = {"delta": 1e-5, "pairs": 600, "confidence": 1 - 0.025 / 24}
+    assert epsilon_lower_bound(148, 150, **level) / 2 == pytest.approx(1.208, abs=1e-3)
+    assert epsilon_lower_bound(148, 150, **level, neighbours="add_remove") == pytest.approx(0.73, abs=5e-3)
+    assert epsilon_lower_bound(250, 250, delta=1.9e-3, pairs=250, neighbours="add_remove") == 0.0, "no delta is left"
+
+
 def test_the_pairs_that_differ_most_are_guessed_and_equal_ones_never() -> None:
     members, nonmembers = np.array([3.0, 0.0, 1.0, 5.0, 2.0]), np.array([0.0, 4.0, 1.0, 4.0, 1.0])
     assert pair_guesses(members, nonmembers, 0.4) == (1, 2)  # differences 3, -4, 0, 1, 1
@@ -109,8 +135,9 @@ def test_one_run_takes_the_best_at_a_corrected_level() -> None:
     assert found.estimate.low == pytest.approx(math.log(q / (1 - q)))
     assert found.add_remove == found.estimate.low / 2
     assert found.estimate.high is None
-    smaller = one_run(pairs({"noise": noise, "clear": clear}), drawn=True, delta=1e-3)
+    smaller = one_run(pairs({"noise": noise, "clear": clear}), drawn=True, delta=1e-5)
     assert 0 < smaller.estimate.low < found.estimate.low
+    assert 0 < smaller.add_remove < smaller.estimate.low / 2
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["add_remove"] == found.add_remove
 
 
