@@ -83,6 +83,11 @@ def last_line(text: str) -> str:
     return _quoted(next((line for line in reversed(text.splitlines()) if line.strip()), ""))
 
 
+def printable(text: str) -> str:
+    """Of a stranger's text: without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _quoted(text: str) -> str:
     return " ".join(text.split())[:MAX_QUOTED]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from mobileprune import inspection
 from mobileprune.cli.finish import finish
-from mobileprune.cli.printing import plain, plain_rows, print_table, printable
+from mobileprune.cli.printing import plain, plain_rows, print_table
 from mobileprune.cli.progress import Console
+from mobileprune.errors import printable
 from mobileprune.inspection import tables
 from mobileprune.report.sentences import kernels_sentence, sparsity_sentence
 from mobileprune.report.tables import kernel_rows, measured_rows

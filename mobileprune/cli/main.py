@@ -10,14 +10,16 @@ import gc
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 
 from mobileprune import LIGHT, source_date
+from mobileprune.cli.finish import shown
 from mobileprune.cli.grammar import VERBS
 from mobileprune.cli.parser import parser
 from mobileprune.cli.surroundings import Terminated, interruptible, open_streams
-from mobileprune.errors import MobilepruneError, one_line
+from mobileprune.errors import MobilepruneError, one_line, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,42 +29,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answered(argv: Sequence[str]) -> int:
-    """The exit code. Of an exception one line is said, with the way out; all of it under ``-v``."""
-    verbose = "-v" in argv or "--verbose" in argv
+    """The exit code. Of an exception one line is said, with the way out; before it the traceback under ``-v``."""
     try:
-        top = parser()
-        if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
-            from mobileprune.cli.completion import complete
-
-            complete(top)
-        return _run(top.parse_args(argv))
-    except MobilepruneError as error:
-        if verbose:
-            raise
-        print(f"mobileprune: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # `mobileprune ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # a full disk, a folder that may not be read
-        if verbose:
-            raise
-        way_out = "; free some, or choose other folders with -o and --runs" if error.errno == errno.ENOSPC else ""
-        print(f"mobileprune: error: {error.filename or 'system'}: {error.strerror or error}{way_out}", file=sys.stderr)
-        return 1
+        return _run(_parsed(argv))
     except KeyboardInterrupt as error:
         print("mobileprune: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 143 if isinstance(error, Terminated) else 130
     except Exception as error:
-        if verbose:
-            raise
-        verb = next((word for word in argv if word in VERBS), "mobileprune")
-        print(
-            f"mobileprune: error: a bug of mobileprune in {verb}: {one_line(error, kind=True)}; "
-            "run it again with -v and report what it says",
-            file=sys.stderr,
-        )
-        return 1
+        if "-v" in argv or "--verbose" in argv:
+            traceback.print_exc()
+        print(f"mobileprune: error: {printable(' '.join(_said(error, argv).split()))}", file=sys.stderr)
+        return error.exit_code if isinstance(error, MobilepruneError) else 1
+
+
+def _said(error: Exception, argv: Sequence[str]) -> str:
+    if isinstance(error, MobilepruneError):
+        return str(error)
+    if isinstance(error, OSError):  # a full disk, a folder that may not be read
+        way_out = "; free some, or choose other folders with -o and --runs" if error.errno == errno.ENOSPC else ""
+        return f"{error.filename or 'system'}: {error.strerror or error}{way_out}"
+    verb = next((word for word in argv if word in VERBS), "mobileprune")
+    what = f"a bug of mobileprune in {verb}: {one_line(error, kind=True)}"
+    return f"{what}; run it again with -v and report what it says"
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        from mobileprune.cli.completion import complete
+
+        complete(top)
+    try:
+        return top.parse_args(argv)
+    except SystemExit:  # --help, --version, wrong usage
+        with shown():
+            pass
+        raise
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -8,9 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mobileprune.errors import printable
 from mobileprune.report.tables import Rows
 
 PIPE_WIDTH = 200  # a pipe has no width to fold to
+
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        """Called where the error is handled. ``shown`` knows what to do; rich would end the process."""
+        raise
 
 
 def print_table(rows: Rows, title: str) -> None:
@@ -19,7 +26,7 @@ def print_table(rows: Rows, title: str) -> None:
         table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows[1:]:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    _Stdout(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def plain_rows(rows: Rows) -> Rows:
@@ -29,7 +36,3 @@ def plain_rows(rows: Rows) -> Rows:
 def plain(text: str) -> str:
     """Of a stranger's file: without what a terminal or rich would obey."""
     return escape(printable(text))
-
-
-def printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

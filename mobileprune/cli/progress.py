@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mobileprune.cli.printing import printable
+from mobileprune.errors import printable
 from mobileprune.runs import StepResult
 from mobileprune.sweep.clock import in_words
 
@@ -36,9 +38,15 @@ MANY = 8
 """Of more changed keys none is named: it is another run."""
 
 
+class _Stderr(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads it any longer (``2>&1 | head``): no reason to end the work, as rich would."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class Console:
     def __init__(self, *, quiet: bool) -> None:
-        self._console = RichConsole(stderr=True, quiet=quiet, highlight=False)
+        self._console = _Stderr(stderr=True, quiet=quiet, highlight=False)
         columns = (TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         self._bar = Progress(
             *columns,

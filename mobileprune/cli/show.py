@@ -7,8 +7,9 @@ from typing import Any
 from mobileprune.audit.verdict import GROUPS
 from mobileprune.bench import BenchResult
 from mobileprune.bench.on_device import DeviceBench
-from mobileprune.cli.printing import plain, plain_rows, print_table, printable
+from mobileprune.cli.printing import plain, plain_rows, print_table
 from mobileprune.devices.doctor import DevicesResult
+from mobileprune.errors import printable
 from mobileprune.evaluate import AttackResult
 from mobileprune.foreign import ForeignResult
 from mobileprune.inspection import tables
@@ -159,7 +160,7 @@ def report(result: ReportResult) -> None:
     if not result.bench.valid:
         print(f"timings are not valid: {result.bench.note}")
     if kernels := value["manifest"]["storage"].get("kernels"):
-        print(kernels_sentence(kernels))
+        print(printable(kernels_sentence(kernels)))
     if result.bench.kernels:
         print(result.bench.kernels.note)
     if result.device_bench:

@@ -11,7 +11,7 @@ from typing import Any
 from mobileprune import api, tracking
 from mobileprune.bench.on_device import DeviceBench
 from mobileprune.cli import arguments, show
-from mobileprune.cli.finish import finish
+from mobileprune.cli.finish import finish, shown
 from mobileprune.cli.parser import options_from
 from mobileprune.cli.progress import Console
 from mobileprune.config import nested, to_toml
@@ -52,7 +52,8 @@ def _log(args: argparse.Namespace, result: ReportResult | SweepResult) -> None:
     if args.log:
         run_id = api.log(result, args.log)
         if args.json != "-":
-            print(f"logged as run {run_id}")
+            with shown():
+                print(f"logged as run {run_id}")
 
 
 def _reported(args: argparse.Namespace, result: ReportResult) -> int:

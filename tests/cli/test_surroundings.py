@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,8 +89,78 @@ def test_a_bug_is_called_one_and_shown_in_full_only_when_asked(command: Any, mod
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert "a bug of mobileprune in inspect: KeyError: " in done.err
     assert "run it again with -v and report what it says" in done.err
-    with pytest.raises(KeyError, match="no such"):
-        command("inspect", model, "-v")
+    whole = command("inspect", model, "-v")
+    assert (whole.code, whole.out) == (1, "")
+    assert "Traceback" in whole.err
+    assert whole.err.endswith(done.err)
+
+
+@pytest.mark.parametrize("verb", ["inspect --bogus", "inspect nothere.onnx"])
+def test_verbose_changes_no_exit_code(command: Any, verb: str) -> None:
+    done, whole = command(*verb.split()), command(*verb.split(), "-v")
+    assert whole.code == done.code > 0
+    assert whole.err.endswith(done.err)
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """By bash, with the code of the first program that fails; buffered, as a user's Python is."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | environment
+    line = f'mobileprune() {{ "{sys.executable}" -m mobileprune "$@"; }}; set -o pipefail; {line}'
+    return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=120)
+
+
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash, for its pipefail")
+
+
+@needs_bash
+@pytest.mark.parametrize("reader", ["head -c 20", "true"])
+@pytest.mark.parametrize("form", ["", "--json -"])
+def test_a_reader_who_leaves_early_does_not_turn_a_failure_into_success(model: Path, form: str, reader: str) -> None:
+    proto = onnx.load(model)
+    proto.metadata_props.extend(onnx.StringStringEntryProto(key=f"path{i}", value=f"/home/a/{i}") for i in range(3000))
+    onnx.save(proto, model)
+    done = shell(f"mobileprune inspect --lint {model} {form} --quiet | {reader}")
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@needs_bash
+def test_a_reader_who_leaves_early_does_not_keep_a_file_from_being_written(model: Path, tmp_path: Path) -> None:
+    done = shell(f"mobileprune inspect {model} --json {tmp_path}/out.json 2>&1 | true")
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "out.json").read_bytes())["sha256"] == sha256(model)
+
+
+@needs_bash
+@FULL
+@pytest.mark.parametrize("line", ["--version", "--help", "inspect {model}", "inspect {model} --json -"])
+def test_a_full_disk_at_stdout_is_an_error_of_one_line(model: Path, line: str) -> None:
+    done = shell(f"mobileprune {line.format(model=model)} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "mobileprune: error: system: No space left on device; free some, or choose other folders with -o and --runs\n"
+    )
+
+
+def test_a_pipe_that_is_not_stdout_and_breaks_is_an_error(command: Any, model: Path, monkeypatch: Any) -> None:
+    def broken(path: Path) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(inspection, "inspect", broken)
+    done = command("inspect", model)
+    assert (done.code, done.err) == (1, "mobileprune: error: system: Broken pipe\n")
+
+
+def test_what_a_strangers_file_says_cannot_speak_to_the_terminal(command: Any, model: Path) -> None:
+    proto = onnx.load(model)
+    proto.graph.node[0].name = "\x1b]0;PWN\x07\x1b[2J"
+    proto.graph.node[0].op_type = "\x1b[2JNone"
+    onnx.save(proto, model)
+    for done in (command("inspect", model), command("inspect", model.parent / "\x1b[2J.onnx")):
+        assert "\x1b" not in done.out + done.err
+        assert "\x07" not in done.out + done.err
 
 
 @pytest.fixture
