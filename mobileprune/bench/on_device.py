@@ -135,7 +135,13 @@ def _job(
     x = np.random.default_rng(0).random((1, *artifact.manifest.input_shape), dtype=np.float32)
     other: Model | None = model_of(baseline) if baseline else None
     job = Job(
-        model_of(artifact), normalised(x, artifact.manifest), other, library, effort.num_threads, cpus=effort.cpus
+        model_of(artifact),
+        normalised(x, artifact.manifest),
+        other,
+        library,
+        artifact.manifest.num_classes,
+        effort.num_threads,
+        cpus=effort.cpus,
     )
     return job, kernels.sentence if kernels else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -42,6 +43,8 @@ class AdbTransport(ShellTransport):
             part = Path(work) / "part"
             words = ["pull", self._path(remote), str(part)]
             self._transfer(words, f"cannot read {remote} from there", lambda: _size(part), max_bytes)
+            if part.is_symlink() or not part.is_file():
+                raise DeviceError(f"{self.name}: cannot read {remote} from there: it is no file")
             try:
                 shutil.move(part, target)
             except OSError as error:
@@ -106,7 +109,8 @@ def _chosen(name: str) -> str:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    """Of a folder with all that is in it: adb brings one where the device says that the name is one."""
+    return sum(each.lstat().st_size for each in (path, *path.rglob("*")) if os.path.lexists(each))
 
 
 def _adb(name: str, words: list[str], timeout_secs: float, brought: Sizes = nothing, max_bytes: int = 0) -> Done:

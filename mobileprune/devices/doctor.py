@@ -163,7 +163,7 @@ def _inference(device: Transport, runtime: Path | None) -> str:
         path = Path(folder, "trial.onnx")
         path.write_bytes(_trial_model())
         session = DeviceSession(device, runtime=runtime)
-        job = Job(Model(path, sha256(path)), inputs)
+        job = Job(Model(path, sha256(path)), inputs, num_classes=2)
         answer = session.run(job)
         if not np.array_equal(answer.outputs, inputs.reshape(2, 2)):
             raise DeviceError(f"{device.name}: ONNX Runtime there computes something else")

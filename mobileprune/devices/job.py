@@ -23,6 +23,8 @@ class Model:
 class Job:
     """``inputs``: (N, C, H, W) float32 as the file takes them. ``operators``: the native library, for files of it.
 
+    ``num_classes``: those of the model, where they are known.
+
     Timed is the first batch: at least ``runs`` runs and ``secs`` seconds of the model and of the ``baseline``, in turn.
     """
 
@@ -30,6 +32,7 @@ class Job:
     inputs: NDArray[np.float32]
     baseline: Model | None = None
     operators: Path | None = None
+    num_classes: int | None = None
     num_threads: int = 1
     batch: int = 256
     cpus: str = ""

@@ -156,11 +156,14 @@ class DeviceSession:
             result_file, outputs_file = Path(folder, RESULT), Path(folder, OUTPUTS)
             self.transport.pull(RESULT, result_file, max_bytes=MAX_RESULT_BYTES)
             result = read_result(result_file, self.transport.name, job.model.sha256)
-            outputs = self._outputs(result, len(job.inputs), outputs_file)
+            outputs = self._outputs(result, job, outputs_file)
             return Answer(outputs, result, {each: self._profile(each, Path(folder)) for each in result.profiles})
 
-    def _outputs(self, result: RunResult, rows: int, file: Path) -> NDArray[np.float32]:
+    def _outputs(self, result: RunResult, job: Job, file: Path) -> NDArray[np.float32]:
         name, (answered, classes), found = self.transport.name, result.output_shape, result.output_bytes
+        rows = len(job.inputs)
+        if job.num_classes not in (None, classes):  # before they are brought: a device may claim any number
+            raise DeviceError(f"{name}: answers with {classes} classes, the model has {job.num_classes}")
         expected = 4 * rows * classes
         whole = found == expected and answered == rows and classes <= MOST_CLASSES
         if whole:

@@ -74,11 +74,13 @@ class ShellTransport(ABC):
         """Raises the error for a connection that could not be had, or broke."""
 
     def run(self, command: Sequence[str], *, timeout_secs: float) -> Done:
-        """The program is ended when it takes too long, as far as the device can still be reached."""
+        """The program is ended when it takes too long, as far as the device can still be reached; one that a lost
+        connection left running is, before the next."""
         words = " ".join(shlex.quote(word) for word in command)
         started = f"sh -c 'echo $$ >{PID}; exec \"$@\"' sh {words} </dev/null"
         try:
-            return self._done(f"cd {self._there} && {{ {started}; code=$?; rm -f {PID}; (exit $code); }}", timeout_secs)
+            script = f"cd {self._there} && {_END} && {{ {started}; code=$?; rm -f {PID}; (exit $code); }}"
+            return self._done(script, timeout_secs)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(DeviceError):
                 self._asked(f"cd {self._there} && {_END}", "")

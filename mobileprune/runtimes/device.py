@@ -61,7 +61,15 @@ class DeviceRuntime:
         return {**self.facts, "who": who, "runtime_sha256": sha256(self._session.runtime)}
 
     def _run(self, x: NDArray[np.float32], batch: int) -> Answer:
-        job = Job(self._model, x, operators=self._operators, num_threads=self._threads, batch=batch, cpus=self._cpus)
+        job = Job(
+            self._model,
+            x,
+            operators=self._operators,
+            num_classes=self._manifest.num_classes,
+            num_threads=self._threads,
+            batch=batch,
+            cpus=self._cpus,
+        )
         return self._session.run(job)
 
 

@@ -68,6 +68,30 @@ def test_what_cannot_be_done_is_said(phone: adbd.Phone, tmp_path: Path) -> None:
 
 
 @real
+def test_a_folder_is_no_file_and_is_not_brought_without_bound(phone: adbd.Phone, tmp_path: Path) -> None:
+    """adb fetches all that is in it."""
+    with open_device("adb") as device:
+        many = "mkdir few many; for i in 1 2 3; do head -c 1000000 /dev/zero >many/$i; done"
+        assert device.run(["sh", "-c", many], timeout_secs=20).returncode == 0
+        for name, says in (("few", "it is no file"), ("many", r"sends more than the 2,097,152 bytes")):
+            with pytest.raises(DeviceError, match=says):
+                device.pull(name, tmp_path / "x", max_bytes=2**21)
+            assert not (tmp_path / "x").exists()
+
+
+@real
+def test_what_a_lost_connection_left_running_ends_before_the_next(phone: adbd.Phone) -> None:
+    with open_device("adb") as device:
+        orphan = "setsid sleep 1234 >/dev/null 2>&1 </dev/null & echo $! >number"
+        assert device.run(["sh", "-c", orphan], timeout_secs=20).returncode == 0
+        assert "sleep 1234" in device.run(["ps", "-ef"], timeout_secs=20).stdout
+        (folder,) = phone.files.iterdir()
+        (folder / "number").rename(folder / ".pid")
+        assert device.run(["true"], timeout_secs=20).returncode == 0
+        assert "sleep 1234" not in device.run(["ps", "-ef"], timeout_secs=20).stdout
+
+
+@real
 def test_one_of_several_has_to_be_chosen(phone: adbd.Phone) -> None:
     other = phone.attach("127.0.0.2")
     try:

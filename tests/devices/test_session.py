@@ -167,6 +167,13 @@ def test_what_comes_back_is_not_believed(path: Path, opened: Any, after: Any, sa
         opened(after=after).run(job(path))
 
 
+def test_a_device_does_not_choose_the_number_of_classes(path: Path, opened: Any) -> None:
+    """It would choose how much is brought."""
+    assert opened().run(job(path, num_classes=CLASSES)).outputs.shape == (3, CLASSES)
+    with pytest.raises(DeviceError, match=f"answers with {CLASSES} classes, the model has {CLASSES + 1}"):
+        opened().run(job(path, num_classes=CLASSES + 1))
+
+
 def elf(path: Path, machine: int) -> Path:
     """The head of a program for another processor."""
     kind = b"".join(number.to_bytes(2, "little") for number in (2, machine))
