@@ -105,9 +105,9 @@ def test_verbose_changes_no_exit_code(command: Any, verb: str) -> None:
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 
 
-def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def shell(line: str) -> subprocess.CompletedProcess[str]:
     """By bash, with the code of the first program that fails; buffered, as a user's Python is."""
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | environment
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     line = f'mobileprune() {{ "{sys.executable}" -m mobileprune "$@"; }}; set -o pipefail; {line}'
     return subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, timeout=120)
 
